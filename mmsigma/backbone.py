@@ -1,0 +1,155 @@
+"""AdaptedBackbone: a frozen trunk, a tuner, and the maps that dense heads read.
+
+::
+
+    image (B,3,H,W) ─pad─> trunk.embed ─> tokens (B,P+hw,C) ─> [block, adapters] x depth
+                                             └─ at each output block: norm, maps (B,C,h,w) ──> neck, head
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsigma import checkpoint
+from mmsigma.errors import CheckpointMismatchError, InvalidSettingError
+from mmsigma.injection import AdapterBank, Site, resolve_indices
+from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
+from mmsigma.trunks.base import Trunk
+from mmsigma.tuners.base import Tuner
+
+_TRUNK = 'trunk.'
+_RECORD = '_extra_state'
+
+
+@MODELS.register_module()
+class AdaptedBackbone(nn.Module):
+    """A backbone for any mmseg or mmdet model: a frozen trunk with a tuner's adapters.
+
+    It is no ``BaseModule``: the trunk has its weights when it is built, so MMEngine's
+    ``init_weights``, which would overwrite them, must find nothing to call here.
+
+    Args:
+        trunk: ``dict(type=<family>, weights=..., ...)``; see :mod:`mmsigma.trunks`.
+        tuner: ``dict(type=<method>, ...)``; see :mod:`mmsigma.tuners`.
+        out_indices: Blocks whose output becomes a map, in any order, negative from the end;
+            by default four, evenly spaced, the last block included. No block runs behind the last.
+
+    Raises:
+        UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
+        InvalidSettingError: An output block that the trunk does not have.
+    """
+
+    def __init__(
+        self,
+        trunk: dict[str, Any],
+        tuner: dict[str, Any],
+        out_indices: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.tuner: Tuner = build(TUNERS, tuner)
+        self.trunk: Trunk = build(TRUNKS, trunk)
+        self.adapters = AdapterBank()
+        blocks = self.trunk.blocks()
+        depth = len(blocks)
+        if out_indices is None:
+            out_indices = sorted({round(depth * part / 4) - 1 for part in (1, 2, 3, 4)} - {-1})
+        self.out_indices = resolve_indices(out_indices, depth, 'out_indices')
+
+        used = blocks[: self.out_indices[-1] + 1]
+        self.trunk.requires_grad_(False)
+        site = Site(self.trunk, used, self.trunk.has_class_token, self.adapters)
+        for parameter in self.tuner.attach(site):
+            parameter.requires_grad_(True)
+        for block in blocks[len(used) :]:  # never run, so they must not wait for gradients
+            block.module.requires_grad_(False)
+
+        trained = {name for name, p in self.trunk.named_parameters() if p.requires_grad}
+        buffers = {name for name, _ in self.trunk.named_buffers()} if trained else set()
+        self._kept_trunk = frozenset(trained | buffers)
+        self.register_state_dict_post_hook(_drop_frozen)
+
+    @property
+    def out_channels(self) -> list[int]:
+        """Channels of each output map."""
+        blocks = self.trunk.blocks()
+        return [blocks[index].width for index in self.out_indices]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps of the output blocks.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised, of any height and width. They are padded with
+                zeros at the right and bottom to whole tokens.
+
+        Returns:
+            One float map ``(B, C, ceil(H / patch), ceil(W / patch))`` per output block, in order.
+        """
+        patch = self.trunk.patch
+        height, width = images.shape[-2:]
+        if height % patch or width % patch:
+            images = F.pad(images, (0, -width % patch, 0, -height % patch))
+        tokens, layout = self.trunk.embed(images)
+        maps = []
+        for index, block in enumerate(self.trunk.blocks()[: self.out_indices[-1] + 1]):
+            tokens = self.adapters.run(index, block, tokens, layout)
+            if index in self.out_indices:
+                grid = layout.to_map(self.trunk.norm(tokens))
+                maps.append(grid.to(images.dtype))
+        return tuple(maps)
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint says of the backbone it belongs to."""
+        return {
+            'trunk': self.trunk.name,
+            'fingerprint': self.trunk.fingerprint,
+            'loaded': self.trunk.loaded,
+            'tuner': self.tuner.settings(),
+        }
+
+    def get_extra_state(self) -> Tensor:
+        """The record, as the tensor that state dicts carry."""
+        return checkpoint.encode(self.record())
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Nothing: the record is checked before anything loads."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Check strictly, whatever the caller's strictness, then let the frozen trunk be.
+
+        The frozen trunk's tensors are not in the file, so their own values stand in for them:
+        neither PyTorch nor MMEngine then reports them as missing.
+
+        Raises:
+            CheckpointMismatchError: See :mod:`mmsigma.checkpoint`.
+        """
+        given = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        saved = given.pop(_RECORD, None)
+        if saved is None:
+            raise CheckpointMismatchError(
+                f'The checkpoint has no mmsigma record below {prefix!r} '
+                f'({len(given)} other tensors there): it was not saved by an AdaptedBackbone. '
+                'Trunk weights go into `trunk=dict(weights=...)`, not into load_from.'
+            )
+        trunk = {_TRUNK + name: value for name, value in self.trunk.state_dict().items()}
+        adapters = {'adapters.' + k: v for k, v in self.adapters.state_dict().items()}
+        saved = checkpoint.decode(saved)
+        whole_trunk = trunk.keys() <= given.keys()
+        checkpoint.compare(saved, self.record(), whole_trunk)
+        kept = {_TRUNK + name for name in self._kept_trunk}
+        checkpoint.check_tensors(given, {**trunk, **adapters}, adapters.keys() | kept)
+        for name, value in trunk.items():
+            state_dict.setdefault(prefix + name, value)
+        # Same weights, or all of them from the file: fit to run, even when it began as random.
+        self.trunk.loaded = True
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _drop_frozen(
+    module: AdaptedBackbone, state: dict[str, Any], prefix: str, metadata: dict[str, Any]
+) -> None:
+    """State-dict hook: a checkpoint holds what trains, not the frozen trunk."""
+    checkpoint.drop(state, prefix + _TRUNK, module._kept_trunk)

@@ -1,0 +1,56 @@
+"""The errors a user can meet, and how their messages suggest the nearest valid name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MMSigmaError(Exception):
+    """Base of every error that mmsigma raises on purpose.
+
+    The message says what was given, what exists and what to do, so the launchers print it without
+    a traceback. One positional string argument only: MMEngine's registries raise a copy of it.
+    """
+
+
+class UnknownNameError(MMSigmaError, ValueError):
+    """A trunk, tuner, model, position or option that does not exist."""
+
+
+class InvalidSettingError(MMSigmaError, ValueError):
+    """A known option with a value that cannot work."""
+
+
+class WeightsError(MMSigmaError, RuntimeError):
+    """Trunk weights that are missing, unreadable or of another architecture."""
+
+
+class CheckpointMismatchError(MMSigmaError, RuntimeError):
+    """A checkpoint that belongs to another trunk, other adapters or another head."""
+
+
+class DataError(MMSigmaError, RuntimeError):
+    """A dataset that is not where the config says, or whose labels do not fit its classes."""
+
+
+class NonFiniteLossError(MMSigmaError, RuntimeError):
+    """A training loss that became infinite or NaN."""
+
+
+class NothingToResumeError(MMSigmaError, FileNotFoundError):
+    """``--resume`` in a work directory without a checkpoint."""
+
+
+def unknown(kind: str, given: object, known: Iterable[object], advice: str = '') -> str:
+    """Message for a name that does not exist: the nearest matches first, then all there is.
+
+    Args:
+        kind: What the name stands for, e.g. ``'tuner'``.
+        given: The name that was given.
+        known: All valid names; at most 12 are listed.
+        advice: A last sentence that says what to do.
+    """
+    names = [str(name) for name in known]
+    close = get_close_matches(str(given), names, n=3, cutoff=0.6)
+    hint = f' Did you mean {" or ".join(map(repr, close))}?' if close else ''
+    listed = ', '.join(names[:12]) + (f', ... ({len(names)} in all)' if len(names) > 12 else '')
+    return f'Unknown {kind} {given!r}.{hint} Known: {listed}.' + (f' {advice}' if advice else '')

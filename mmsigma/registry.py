@@ -1,0 +1,77 @@
+"""Child registries of MMEngine's roots, and two of our own: tuners and trunks.
+
+Importing this module is what makes ``type='mmsigma.AdaptedBackbone'`` visible from any mmseg or
+mmdet config; the classes themselves are imported when a name is first looked up.
+"""
+
+import inspect
+from typing import Any
+
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import Registry
+
+from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+
+_SCOPE = 'mmsigma'
+
+MODELS = Registry(
+    'model', parent=ROOT_MODELS, scope=_SCOPE, locations=['mmsigma.backbone', 'mmsigma.necks']
+)
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=_SCOPE, locations=['mmsigma.hooks'])
+TRANSFORMS = Registry(
+    'transform', parent=ROOT_TRANSFORMS, scope=_SCOPE, locations=['mmsigma.datasets']
+)
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=ROOT_DATA_SAMPLERS, scope=_SCOPE, locations=['mmsigma.datasets']
+)
+TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
+TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])
+
+
+def build(registry: Registry, config: Any) -> Any:
+    """Build a tuner or a trunk from ``dict(type=..., **arguments)``.
+
+    Unlike ``Registry.build`` it ignores the default scope (which is mmseg's or mmdet's, where
+    neither registry exists) and names the arguments a class takes when one is misspelt.
+
+    Args:
+        registry: :data:`TUNERS` or :data:`TRUNKS`.
+        config: A dict with ``type``: a registered name, with or without the ``mmsigma.`` scope.
+
+    Raises:
+        InvalidSettingError: ``config`` is no dict with ``type``, or an argument is missing.
+        UnknownNameError: The type or an argument does not exist.
+    """
+    kind = registry.name
+    if not isinstance(config, dict) or 'type' not in config:
+        raise InvalidSettingError(
+            f'A {kind} is a dict with a `type`, such as {kind}=dict(type=...); given: {config!r}.'
+        )
+    arguments = dict(config)
+    name = arguments.pop('type')
+    registry.import_from_location()
+    cls = registry.module_dict.get(str(name).removeprefix(f'{_SCOPE}.'))
+    if cls is None:
+        raise UnknownNameError(
+            unknown(
+                kind,
+                name,
+                sorted(registry.module_dict),
+                f'Your own is one file: register it with `mmsigma.registry.{kind.upper()}S` and '
+                'name its module in `custom_imports`.',
+            )
+        )
+    parameters = inspect.signature(cls).parameters
+    for argument in arguments:
+        if argument not in parameters:
+            raise UnknownNameError(unknown(f'argument of {kind} {name}', argument, parameters))
+    for argument, parameter in parameters.items():
+        if parameter.default is parameter.empty and argument not in arguments:
+            raise InvalidSettingError(
+                f'{kind.capitalize()} {name} needs `{argument}`, which has no default; '
+                f'given: {", ".join(arguments) or "nothing"}.'
+            )
+    return cls(**arguments)

@@ -1,0 +1,7 @@
+"""Families of frozen backbones, one file each."""
+
+from mmsigma.trunks.base import Trunk
+from mmsigma.trunks.mmpretrain_vit import MMPretrainViT
+from mmsigma.trunks.timm_vit import TimmViT
+
+__all__ = ['MMPretrainViT', 'TimmViT', 'Trunk']

@@ -1,0 +1,20 @@
+"""The lower bound: nothing in the trunk trains."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from mmsigma.injection import Site
+from mmsigma.registry import TUNERS
+from mmsigma.tuners.base import Tuner
+
+
+@TUNERS.register_module()
+@dataclass
+class Frozen(Tuner):
+    """The trunk stays as it is; only neck and head train."""
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Attach nothing."""
+        return ()

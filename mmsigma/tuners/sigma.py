@@ -1,0 +1,348 @@
+"""SIGMA: Scale-Integrated Global Modulation Adapter (Xiong et al., arXiv 2605.27893).
+
+Only the paper's title, abstract and the beginning of its introduction were at hand: two modules,
+*scale-adaptive fusion* for the structural gap and *semantic modulation* of the fused features for
+the distributional gap, with 1.72 % trainable parameters. The equations below are this project's
+reconstruction, not the paper's text::
+
+    X ── LN ── Down ── Z ── SAF ── F ── SM ── M ── GELU ── Dropout ── Up ── * s ──> update of X
+    (B,N,C)          (B,N,r)     (B,N,r)   (B,N,r)                        (B,N,C)
+
+    SAF   a = softmax_k Gate(GAP(Z));  F = Z + sum_k a_k * DW_k(Z);  F = F + Conv1x1(F)
+    SM    (gamma, beta) = MLP([GAP(F), Z_class]);  M = (1 + gamma) * F + beta
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.injection import Site, resolve_indices, resolve_positions
+from mmsigma.layout import TokenLayout
+from mmsigma.registry import TUNERS
+from mmsigma.tuners.base import Tuner
+
+GATES = ('channel', 'spatial', 'static', 'mean')
+FUSIONS = ('adaptive', 'none')
+MODULATIONS = ('global', 'none')
+PREFIX_TOKENS = ('share', 'skip')
+FORMS = ('fast', 'plain')
+
+
+class ScaleAdaptiveFusion(nn.Module):
+    """Weighs depthwise convolutions of several kernel sizes and mixes channels.
+
+    ``fast`` uses that convolution is linear in its kernel: the K kernels, weighted by the gate, are
+    summed into one kernel per image, and one depthwise convolution runs. A spatial gate has another
+    kernel at every position, so it always takes the plain form of K convolutions.
+
+    Args:
+        width: r, channels.
+        kernel_sizes: Odd kernel sizes k, in tokens.
+        gate: ``channel`` (softmax over k per image and channel), ``spatial`` (per image and
+            position), ``static`` (learned, the same for all images) or ``mean`` (1/K).
+        hidden: Hidden width of the channel gate's MLP.
+        form: ``fast`` or ``plain``.
+    """
+
+    def __init__(
+        self, width: int, kernel_sizes: Sequence[int], gate: str, hidden: int, form: str
+    ) -> None:
+        super().__init__()
+        self.gate_kind = gate
+        self.fast = form == 'fast' and gate != 'spatial'
+        self.scales = nn.ModuleList(
+            nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in kernel_sizes
+        )
+        count = len(kernel_sizes)
+        if gate == 'channel':
+            self.gate = nn.Sequential(
+                nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, count * width)
+            )
+        elif gate == 'spatial':
+            self.gate = nn.Sequential(nn.Linear(width, count))
+        if gate in ('channel', 'spatial'):  # every scale counts the same at the start
+            nn.init.zeros_(self.gate[-1].weight)
+            nn.init.zeros_(self.gate[-1].bias)
+        elif gate == 'static':
+            self.logits = nn.Parameter(torch.zeros(count, width))
+        self.mix = nn.Linear(width, width)
+
+    def weights(self, z: Tensor) -> Tensor:
+        """Weight of each scale, summing to one over the scales.
+
+        Returns:
+            ``(B, K, r)`` for ``channel``, ``(K, r)`` for ``static`` and ``mean``,
+            ``(B, K, N)`` for ``spatial``; ``z`` is ``(B, N, r)``.
+        """
+        if self.gate_kind == 'channel':
+            logits = self.gate(z.mean(dim=1))
+            return logits.unflatten(1, (len(self.scales), -1)).softmax(dim=1)
+        if self.gate_kind == 'spatial':
+            return self.gate(z).softmax(dim=-1).transpose(1, 2)
+        if self.gate_kind == 'static':
+            return self.logits.softmax(dim=0)
+        return z.new_full((len(self.scales), z.shape[-1]), 1 / len(self.scales))
+
+    def kernel(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the kernels, each padded to the largest, and of the biases.
+
+        The identity that is added to the convolutions is part of it, as a tap at the centre.
+
+        Args:
+            weights: ``(..., K, r)``, summing to one over K.
+
+        Returns:
+            Kernel ``(..., r, k, k)`` and bias ``(..., r)``.
+        """
+        convs = [cast(nn.Conv2d, conv) for conv in self.scales]
+        largest = max(conv.kernel_size[0] for conv in convs)
+        padded = torch.stack(
+            [F.pad(conv.weight[:, 0], [(largest - conv.kernel_size[0]) // 2] * 4) for conv in convs]
+        )
+        tap = padded.new_zeros(largest, largest)
+        tap[largest // 2, largest // 2] = 1
+        kernel = torch.einsum('...kr,krhw->...rhw', weights, padded) + tap
+        bias = torch.einsum(
+            '...kr,kr->...r', weights, torch.stack([cast(Tensor, conv.bias) for conv in convs])
+        )
+        return kernel, bias
+
+    def fuse(self, z: Tensor, height: int, width: int) -> Tensor:
+        """``Z + sum_k a_k * DW_k(Z)``, channel-major: ``(B, N, r) -> (B, r, N)``."""
+        batch, _, channels = z.shape
+        weights = self.weights(z)
+        image = z.transpose(1, 2).unflatten(2, (height, width))
+        if self.fast:
+            kernel, bias = self.kernel(weights)
+            if kernel.dim() == 4:  # one kernel per image: images become groups of one convolution
+                image = image.reshape(1, batch * channels, height, width)
+                kernel, bias = kernel.flatten(0, 1), bias.flatten()
+            out = F.conv2d(
+                image,
+                kernel.unsqueeze(1),
+                bias,
+                padding=kernel.shape[-1] // 2,
+                groups=kernel.shape[0],
+            )
+            return out.reshape(batch, channels, height * width)
+        out = image.flatten(2)
+        # (B|1, K, r|1, N|1): one weight per image, scale and channel, or per position.
+        expanded = weights.unsqueeze(2) if self.gate_kind == 'spatial' else weights.unsqueeze(-1)
+        expanded = expanded if expanded.dim() == 4 else expanded.unsqueeze(0)
+        for k, conv in enumerate(self.scales):
+            out = out + expanded[:, k] * conv(image).flatten(2)
+        return out
+
+    def forward(self, z: Tensor, height: int, width: int) -> Tensor:
+        """Fused features of a grid: ``(B, height * width, r) -> (B, height * width, r)``."""
+        fused = self.fuse(z, height, width).transpose(1, 2)
+        return fused + self.mix(fused)
+
+
+class SemanticModulation(nn.Module):
+    """Scales and shifts every channel by what the whole image says.
+
+    Args:
+        width: r, channels.
+        hidden: Hidden width of the MLP.
+        class_token: Whether the class token's bottleneck features join the descriptor.
+    """
+
+    def __init__(self, width: int, hidden: int, class_token: bool) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width * (2 if class_token else 1), hidden),
+            nn.GELU(),
+            nn.Linear(hidden, 2 * width),
+        )
+        # gamma = beta = 0: the modulation starts as the identity.
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def forward(self, fused: Tensor, class_token: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``(1 + gamma, beta)``, each ``(B, 1, r)``.
+
+        Args:
+            fused: ``(B, N, r)``, the fused grid.
+            class_token: ``(B, r)``, or None.
+        """
+        descriptor = fused.mean(dim=1)
+        if class_token is not None:
+            descriptor = torch.cat([descriptor, class_token], dim=1)
+        gamma, beta = self.mlp(descriptor).unsqueeze(1).chunk(2, dim=-1)
+        return 1 + gamma, beta
+
+
+class SIGMAAdapter(nn.Module):
+    """One SIGMA adapter: the update of the tokens ``(B, N, C)`` where it sits.
+
+    Args:
+        width: C, channels of the trunk.
+        bottleneck: r, channels inside.
+        class_token: Whether the trunk has a class token.
+        settings: The tuner's settings; see :class:`SIGMA`.
+    """
+
+    def __init__(self, width: int, bottleneck: int, class_token: bool, settings: 'SIGMA') -> None:
+        super().__init__()
+        s = settings
+        self.skip_prefix = s.prefix_tokens == 'skip'
+        self.read_class_token = class_token and not self.skip_prefix
+        self.norm = nn.LayerNorm(width)
+        self.down = nn.Linear(width, bottleneck)
+        self.fusion = (
+            ScaleAdaptiveFusion(bottleneck, s.kernel_sizes, s.gate, s.gate_hidden, s.form)
+            if s.fusion == 'adaptive'
+            else None
+        )
+        self.modulation = (
+            SemanticModulation(bottleneck, s.modulation_hidden, self.read_class_token)
+            if s.modulation == 'global'
+            else None
+        )
+        self.dropout = nn.Dropout(s.dropout)
+        self.up = nn.Linear(bottleneck, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+        self.scale: nn.Parameter | float = (
+            nn.Parameter(torch.ones(width)) if s.scale == 'learned' else float(s.scale)
+        )
+
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """The update ``(B, N, C)`` of tokens ``(B, N, C)``; zero at initialisation."""
+        prefix = layout.prefix
+        if self.skip_prefix and prefix:
+            grid_only = TokenLayout(layout.height, layout.width)
+            update = self._update(layout.split(tokens)[1], grid_only)
+            return F.pad(update, (0, 0, prefix, 0))
+        return self._update(tokens, layout)
+
+    def _update(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        z = self.down(self.norm(tokens))
+        head, grid = layout.split(z)
+        if self.fusion is not None:
+            grid = self.fusion(grid, layout.height, layout.width)
+        if self.modulation is not None:
+            gamma, beta = self.modulation(grid, head[:, 0] if self.read_class_token else None)
+            grid = torch.addcmul(beta, grid, gamma)
+            head = torch.addcmul(beta, head, gamma) if layout.prefix else head
+        modulated = torch.cat([head, grid], dim=1) if layout.prefix else grid
+        activated = self.dropout(F.gelu(modulated))
+        if isinstance(self.scale, float):
+            update = self.up(activated)
+            return update if self.scale == 1 else update * self.scale
+        # Scaling the small weight instead of the wide update gives the same result.
+        return F.linear(activated, self.up.weight * self.scale[:, None], self.up.bias * self.scale)
+
+
+@TUNERS.register_module()
+@dataclass
+class SIGMA(Tuner):
+    """SIGMA adapters in a frozen trunk; the defaults add 1.72 % to SigLIP2-B/16.
+
+    Args:
+        bottleneck: r, channels inside the adapter: a number, or one per stage.
+        kernel_sizes: Odd kernel sizes of scale-adaptive fusion, in tokens.
+        fusion: ``adaptive``, or ``none`` to leave scale-adaptive fusion out.
+        gate: How scales are weighed: ``channel``, ``spatial``, ``static`` or ``mean``.
+        gate_hidden: Hidden width of the channel gate.
+        modulation: ``global``, or ``none`` to leave semantic modulation out.
+        modulation_hidden: Hidden width of the modulation MLP.
+        prefix_tokens: ``share``: class token and registers take the modulation and the projections,
+            but not the fusion. ``skip``: they are neither read nor changed.
+        scale: s, a constant factor of the update, or ``learned`` (one per channel, from 1).
+        dropout: Probability of dropping an activated bottleneck feature, in training.
+        position: One or several of :data:`mmsigma.injection.POSITIONS`; ``both`` stands for after
+            attention and after the MLP.
+        blocks: Indices of the blocks to adapt (negative from the end), or None for all.
+        form: ``fast`` (one convolution) or ``plain`` (one per kernel size); the same function.
+
+    Raises:
+        UnknownNameError: An option that does not exist.
+        InvalidSettingError: An even kernel size, a width below one, a dropout outside [0, 1).
+    """
+
+    bottleneck: int | Sequence[int] = 64
+    kernel_sizes: Sequence[int] = (3, 5, 7)
+    fusion: str = 'adaptive'
+    gate: str = 'channel'
+    gate_hidden: int = 16
+    modulation: str = 'global'
+    modulation_hidden: int = 48
+    prefix_tokens: str = 'share'
+    scale: float | str = 1.0
+    dropout: float = field(default=0.0, metadata={'recorded': False})
+    position: str | Sequence[str] = 'after_block'
+    blocks: Sequence[int] | None = None
+    form: str = field(default='fast', metadata={'recorded': False})
+
+    def __post_init__(self) -> None:
+        options = {
+            'fusion': FUSIONS,
+            'gate': GATES,
+            'modulation': MODULATIONS,
+            'prefix_tokens': PREFIX_TOKENS,
+            'form': FORMS,
+        }
+        for name, known in options.items():
+            if getattr(self, name) not in known:
+                raise UnknownNameError(unknown(f'SIGMA {name}', getattr(self, name), known))
+        self.kernel_sizes = tuple(self.kernel_sizes)
+        if not self.kernel_sizes or any(
+            not isinstance(k, int) or k < 1 or k % 2 == 0 for k in self.kernel_sizes
+        ):
+            raise InvalidSettingError(
+                f'SIGMA kernel_sizes must be odd and positive, so that a kernel has a centre; '
+                f'given: {list(self.kernel_sizes)}. The default is [3, 5, 7].'
+            )
+        if not isinstance(self.bottleneck, int):
+            self.bottleneck = tuple(self.bottleneck)
+        widths = self.bottleneck if isinstance(self.bottleneck, tuple) else (self.bottleneck,)
+        for name, values in (
+            ('bottleneck', widths),
+            ('gate_hidden', (self.gate_hidden,)),
+            ('modulation_hidden', (self.modulation_hidden,)),
+        ):
+            if not values or any(not isinstance(v, int) or v < 1 for v in values):
+                raise InvalidSettingError(
+                    f'SIGMA {name} must be a whole number of channels >= 1; given: {values}.'
+                )
+        if self.scale != 'learned' and not isinstance(self.scale, int | float):
+            raise InvalidSettingError(
+                f"SIGMA scale is a number or 'learned'; given: {self.scale!r}."
+            )
+        if not 0 <= self.dropout < 1:
+            raise InvalidSettingError(
+                f'SIGMA dropout is a probability in [0, 1); given: {self.dropout}.'
+            )
+        self.position = resolve_positions(self.position)
+        self.blocks = None if self.blocks is None else tuple(self.blocks)
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Put one adapter at every chosen position of every chosen block."""
+        depth = len(site.blocks)
+        chosen = range(depth) if self.blocks is None else self.blocks
+        stages = 1 + max(block.stage for block in site.blocks)
+        for index in resolve_indices(chosen, depth, 'SIGMA blocks'):
+            block = site.blocks[index]
+            for position in self.position:
+                adapter = SIGMAAdapter(
+                    block.width, self._bottleneck(block.stage, stages), site.class_token, self
+                )
+                site.put(index, position, adapter)
+        return ()
+
+    def _bottleneck(self, stage: int, stages: int) -> int:
+        if isinstance(self.bottleneck, int):
+            return self.bottleneck
+        if len(self.bottleneck) != stages:
+            raise InvalidSettingError(
+                f'SIGMA bottleneck {list(self.bottleneck)} names {len(self.bottleneck)} stages, '
+                f'but this trunk has {stages}: give one number per stage, or one for all.'
+            )
+        return self.bottleneck[stage]
