@@ -1,0 +1,17 @@
+# DINOv2 ViT-S/14 (Oquab et al., 2023, arXiv 2304.07193) through timm, LVD-142M.
+# MMSIGMA_WEIGHTS names the folder that holds the file; weights='hub' downloads timm's instead.
+import os
+
+trunk = dict(
+    type='TimmViT',
+    model_name='vit_small_patch14_dinov2',
+    weights=os.path.join(
+        os.environ.get(
+            'MMSIGMA_WEIGHTS', os.path.normpath('{{ fileDirname }}/../../../../shared/weights')
+        ),
+        'dinov2_vits14.safetensors',
+    ),
+)
+width = 384
+# ImageNet statistics, as in the release.
+normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

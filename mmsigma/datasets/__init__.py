@@ -1,0 +1,5 @@
+"""Data parts that mmseg and mmdet lack: exact resume, and checks before training starts."""
+
+from mmsigma.datasets.position_seed import PositionSeededSampler, SeedFromPosition
+
+__all__ = ['PositionSeededSampler', 'SeedFromPosition']

@@ -1,0 +1,17 @@
+"""MMEngine hooks that keep runs exact, complete and honest."""
+
+from mmsigma.hooks.atomic_checkpoint import AtomicCheckpointHook
+from mmsigma.hooks.checkpoint_guard import CheckpointGuardHook
+from mmsigma.hooks.final_test import FinalTestHook
+from mmsigma.hooks.label_check import LabelCheckHook
+from mmsigma.hooks.non_finite_loss import NonFiniteLossHook
+from mmsigma.hooks.step_seed import StepSeedHook
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'CheckpointGuardHook',
+    'FinalTestHook',
+    'LabelCheckHook',
+    'NonFiniteLossHook',
+    'StepSeedHook',
+]

@@ -1,0 +1,23 @@
+"""Evaluates the test split once, after training."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from mmsigma.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FinalTestHook(Hook):
+    """Runs the test loop when training is complete.
+
+    Selection (of a learning rate, of the best checkpoint) happens on the validation split during
+    training; the test split is looked at once, with the last weights.
+    """
+
+    priority = 'LOWEST'
+
+    def after_train(self, runner: Any) -> None:
+        """Run ``test_dataloader`` through ``test_evaluator``."""
+        if runner.test_loop is not None:
+            runner.test_loop.run()

@@ -1,0 +1,105 @@
+"""Mona: Multi-cognitive visual adapter (Yin et al., CVPR 2025, "5%>100%", arXiv 2408.08345).
+
+In our words::
+
+    u = gamma * LN(x) + gamma_x * x             the norm, scaled; starts as almost x itself
+    z = Down(u);  g = z + (DW3 + DW5 + DW7)(z) / 3;  p = g + Conv1x1(g)
+    update of x = Up(Dropout(GELU(p)))
+
+Mona was made for Swin, whose tokens are all grid. Here prefix tokens (class, registers) skip the
+depthwise convolutions and the 1x1 convolution, and share the rest.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsigma.errors import InvalidSettingError
+from mmsigma.injection import Site
+from mmsigma.layout import TokenLayout
+from mmsigma.registry import TUNERS
+from mmsigma.tuners.base import Tuner
+
+KERNEL_SIZES = (3, 5, 7)
+POSITIONS = ('after_attention_residual', 'after_block')
+
+
+class MonaAdapter(nn.Module):
+    """One Mona adapter: the update of the tokens ``(B, N, C)`` where it sits.
+
+    Args:
+        width: C, channels of the trunk.
+        bottleneck: r, channels inside.
+        dropout: Probability of dropping an activated bottleneck feature, in training.
+        zero_init: Whether the update starts at zero.
+    """
+
+    def __init__(self, width: int, bottleneck: int, dropout: float, zero_init: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.gamma = nn.Parameter(torch.full((width,), 1e-6))
+        self.gamma_x = nn.Parameter(torch.ones(width))
+        self.down = nn.Linear(width, bottleneck)
+        self.scales = nn.ModuleList(
+            nn.Conv2d(bottleneck, bottleneck, k, padding=k // 2, groups=bottleneck)
+            for k in KERNEL_SIZES
+        )
+        self.mix = nn.Conv2d(bottleneck, bottleneck, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.Linear(bottleneck, width)
+        if zero_init:
+            nn.init.zeros_(self.up.weight)
+            nn.init.zeros_(self.up.bias)
+
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """The update ``(B, N, C)`` of tokens ``(B, N, C)``."""
+        z = self.down(self.norm(tokens) * self.gamma + tokens * self.gamma_x)
+        head, _ = layout.split(z)
+        image = layout.to_map(z)
+        image = image + sum(conv(image) for conv in self.scales) / len(self.scales)
+        image = image + self.mix(image)
+        p = torch.cat([head, image.flatten(2).transpose(1, 2)], dim=1)
+        return self.up(self.dropout(F.gelu(p)))
+
+
+@TUNERS.register_module()
+@dataclass
+class Mona(Tuner):
+    """Two Mona adapters per block: after the attention residual and after the MLP residual.
+
+    Args:
+        bottleneck: r, channels inside the adapter.
+        dropout: Probability of dropping an activated bottleneck feature, in training.
+        zero_init: Whether Up starts at zero. The release's does not, so its adapted model differs
+            from the trunk before the first step.
+
+    Raises:
+        InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
+    """
+
+    bottleneck: int = 64
+    dropout: float = field(default=0.1, metadata={'recorded': False})
+    zero_init: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if not isinstance(self.bottleneck, int) or self.bottleneck < 1:
+            raise InvalidSettingError(
+                f'Mona bottleneck must be a whole number of channels >= 1; '
+                f'given: {self.bottleneck!r}.'
+            )
+        if not 0 <= self.dropout < 1:
+            raise InvalidSettingError(
+                f'Mona dropout is a probability in [0, 1); given: {self.dropout}.'
+            )
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Put one adapter after each residual of every block."""
+        for index, block in enumerate(site.blocks):
+            for position in POSITIONS:
+                adapter = MonaAdapter(block.width, self.bottleneck, self.dropout, self.zero_init)
+                site.put(index, position, adapter)
+        return ()

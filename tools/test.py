@@ -1,0 +1,43 @@
+"""Evaluate a checkpoint on the test split: ``python tools/test.py CONFIG CHECKPOINT [options]``."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+from mmsigma import launch
+from mmsigma.errors import CheckpointMismatchError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Evaluate a checkpoint.')
+    parser.add_argument('config', help='path of the config it was trained with')
+    parser.add_argument('checkpoint', help='path of the checkpoint')
+    launch.add_arguments(parser)
+    parser.add_argument('--show-dir', help='where to draw the predictions; none are drawn without')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = launch.load_config(args)
+    if not Path(args.checkpoint).is_file():
+        folder = Path(args.checkpoint).parent
+        near = sorted(p.name for p in folder.glob('*.pth'))[:8] if folder.is_dir() else []
+        raise CheckpointMismatchError(
+            f'There is no checkpoint {args.checkpoint!r}; {folder} holds '
+            f'{", ".join(near) or "none"}.'
+        )
+    config.load_from = args.checkpoint
+    config.resume = False
+    visualization = config.get('default_hooks', {}).get('visualization')
+    if visualization:
+        visualization.draw = args.show_dir is not None
+    if args.show_dir:
+        config.visualizer.save_dir = args.show_dir
+    launch.check_data(config, 'test_dataloader')
+    Runner.from_cfg(config).test()
+
+
+if __name__ == '__main__':
+    launch.run(main)

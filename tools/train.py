@@ -1,0 +1,56 @@
+"""Train an mmseg or mmdet config: ``python tools/train.py CONFIG [options]``."""
+
+import argparse
+from pathlib import Path
+
+from mmengine.runner import Runner
+
+from mmsigma import launch
+from mmsigma.errors import InvalidSettingError, NothingToResumeError
+from mmsigma.hooks.atomic_checkpoint import latest
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a config.')
+    parser.add_argument('config', help='path of the config')
+    launch.add_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from the last checkpoint of the work dir, or from the one named',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    config = launch.load_config(args)
+    if args.amp:
+        wrapper = config.optim_wrapper
+        if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise InvalidSettingError(
+                f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type!r}.'
+            )
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+    if args.resume:
+        found = latest(config.work_dir) if args.resume == 'auto' else Path(args.resume)
+        if found is None or not found.exists():
+            work_dir = Path(config.work_dir)
+            there = sorted(p.name for p in work_dir.iterdir()) if work_dir.is_dir() else []
+            raise NothingToResumeError(
+                f'--resume found no checkpoint: {found or work_dir} '
+                f'({", ".join(there[:8]) or "nothing there"}). Leave --resume out to start anew, '
+                'or name the --work-dir of the run or the checkpoint.'
+            )
+        config.resume = True
+        config.load_from = str(found)
+    launch.check_data(config, 'train_dataloader', 'val_dataloader')
+    Runner.from_cfg(config).train()
+
+
+if __name__ == '__main__':
+    launch.run(main)
