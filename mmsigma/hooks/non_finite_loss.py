@@ -27,7 +27,7 @@ class NonFiniteLossHook(Hook):
             NonFiniteLossError: With the iteration, the losses and the learning rate.
         """
         losses = {
-            name: float(value)
+            name: float(value.detach())
             for name, value in (outputs or {}).items()
             if 'loss' in name and isinstance(value, torch.Tensor) and value.numel() == 1
         }

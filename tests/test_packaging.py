@@ -1,0 +1,168 @@
+"""What a release or a fresh clone relies on: packaging, licence, scripts, no stray paths."""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('tools/*.sh'))
+LAUNCHERS = [script for script in SCRIPTS if re.search(r'(dist|slurm)_', script)]
+
+
+def run(*command, **env):
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
+    )
+
+
+def read(path):
+    return (ROOT / path).read_text(encoding='utf-8')
+
+
+@pytest.fixture(scope='module')
+def setup_arguments():
+    with mock.patch('setuptools.setup') as setup:
+        runpy.run_path(str(ROOT / 'setup.py'))
+    return setup.call_args.kwargs
+
+
+# --- Package -------------------------------------------------------------------------------
+
+
+def test_version_has_one_source():
+    version = runpy.run_path(str(ROOT / 'mmsigma' / 'version.py'))['__version__']
+    result = run(sys.executable, 'setup.py', '--version')
+    assert result.stdout.split()[-1] == version, result.stderr
+    assert f'\nversion: {version}\n' in read('CITATION.cff')
+
+
+def test_setup_does_not_import_torch():
+    code = "import runpy, sys; runpy.run_path('setup.py'); sys.exit('torch' in sys.modules)"
+    result = run(sys.executable, '-c', f"import sys; sys.argv = ['setup.py', '--name']; {code}")
+    assert result.returncode == 0, result.stderr
+
+
+def test_only_the_library_is_packaged(setup_arguments):
+    packages = setup_arguments['packages']
+    assert all(name.split('.')[0] == 'mmsigma' for name in packages)
+
+
+def test_extras(setup_arguments):
+    extras = setup_arguments['extras_require']
+    assert set(extras) == {'openmmlab', 'demo', 'tests', 'dev'}
+    assert set(extras['tests']) <= set(extras['dev'])
+    # Other versions of the forks have not been tried, and mmcv is compiled for one of them.
+    assert all('==' in requirement for requirement in extras['openmmlab'])
+
+
+def test_pins_agree():
+    build_requirement = re.search(r'^requires = \["(.+)"\]$', read('pyproject.toml'), re.MULTILINE)
+    assert f"'{build_requirement[1]}'" in read('tools/setup_env.sh')
+
+
+def test_licence_is_apache():
+    text = read('LICENSE')
+    assert re.search(r'Apache License\s+Version 2\.0, January 2004', text)
+    assert 'END OF TERMS AND CONDITIONS' in text
+
+
+# --- Scripts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('script', [*SCRIPTS, '.ci/run'])
+def test_script_parses(script):
+    result = run('bash', '-n', script)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize('script', LAUNCHERS)
+def test_launcher_explains_itself(script):
+    result = run('bash', script)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f'usage: bash {script} ')
+
+
+def test_setup_refuses_an_unknown_level():
+    result = run('bash', 'tools/setup_env.sh', 'everything')
+    assert result.returncode == 2
+    assert result.stderr.startswith('usage: ')
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'started'),
+    [
+        ('dist_train.sh', 'c.py 2 --amp', 'tools/train.py c.py --launcher pytorch --amp'),
+        ('dist_test.sh', 'c.py w.pth 2 --tta', 'tools/test.py c.py w.pth --launcher pytorch --tta'),
+    ],
+)
+def test_dist_launcher_command(script, arguments, started):
+    # With echo in Python's place the launcher prints what it would start.
+    result = run(
+        'bash', f'tools/{script}', *arguments.split(), PYTHON='echo', NNODES='3', PORT='1234'
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('-m torch.distributed.run --nnodes=3 --node_rank=0 ')
+    assert '--master_port=1234 --nproc_per_node=2 ' in result.stdout
+    assert result.stdout.strip().endswith(started)
+
+
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'started'),
+    [
+        ('slurm_train.sh', 'gpu job c.py --amp', 'tools/train.py c.py --launcher slurm --amp'),
+        ('slurm_test.sh', 'gpu job c.py w.pth', 'tools/test.py c.py w.pth --launcher slurm'),
+    ],
+)
+def test_slurm_launcher_command(script, arguments, started, tmp_path):
+    srun = tmp_path / 'srun'
+    srun.write_text('#!/bin/sh\necho "$MASTER_PORT: $@"\n')
+    srun.chmod(0o755)
+    result = run(
+        'bash',
+        f'tools/{script}',
+        *arguments.split(),
+        PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}',
+        PYTHON='python',
+        GPUS='16',
+        SRUN_ARGS='--quotatype=auto --exclusive',
+        PORT='1234',
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith('1234: --partition=gpu --job-name=job --gres=gpu:8 --ntasks=16')
+    assert '--ntasks-per-node=8 ' in result.stdout
+    assert ' --quotatype=auto --exclusive python -u ' in result.stdout
+    assert result.stdout.strip().endswith(started)
+
+
+def test_ci_runs_the_tests_and_nothing_else():
+    assert os.access(ROOT / '.ci' / 'run', os.X_OK)
+    lines = [line for line in read('.ci/run').splitlines() if line and not line.startswith('#')]
+    assert lines == ['cd "$(dirname "${BASH_SOURCE[0]}")/.." && exec make test']
+
+
+# --- Repository ----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (ROOT / '.git').exists(), reason='not a git checkout')
+@pytest.mark.skipif(shutil.which('git') is None, reason='git is not installed')
+def test_no_machine_paths():
+    """No file names a folder of the machine that it was written on."""
+    folders = '|'.join(['work', 'root', 'tmp', r'home/\w+'])
+    absolute = re.compile(rf'(?<![\w.~$}})\]/-])/(?:{folders})\b')
+    listed = run('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard')
+    assert listed.returncode == 0, listed.stderr
+    found = []
+    for name in filter(None, listed.stdout.split('\0')):
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        lines = path.read_text(encoding='utf-8', errors='ignore').splitlines()
+        found += [f'{name}:{i}: {line}' for i, line in enumerate(lines, 1) if absolute.search(line)]
+    assert not found, '\n'.join(found)

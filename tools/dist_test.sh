@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Test on the GPUs of one or several machines, with torchrun.
+
+set -euo pipefail
+
+if [[ $# -lt 3 ]]; then
+  cat >&2 <<'USAGE'
+usage: bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
+
+GPUS is the number of GPUs on this machine. On several machines, run this on each, with
+  NNODES       number of machines (1)
+  NODE_RANK    this machine's number, from 0 (0)
+  MASTER_ADDR  address of machine 0 (127.0.0.1)
+  PORT         a free port of machine 0 (29500)
+USAGE
+  exit 2
+fi
+
+CONFIG=$1
+CHECKPOINT=$2
+GPUS=$3
+
+exec "${PYTHON:-python}" -m torch.distributed.run \
+  --nnodes="${NNODES:-1}" \
+  --node_rank="${NODE_RANK:-0}" \
+  --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+  --master_port="${PORT:-29500}" \
+  --nproc_per_node="$GPUS" \
+  "$(dirname "${BASH_SOURCE[0]}")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
