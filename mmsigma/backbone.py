@@ -3,7 +3,7 @@
 ::
 
     image (B,3,H,W) ─pad─> trunk.embed ─> tokens (B,P+hw,C) ─> [block, adapters] x depth
-                                             └─ at each output block: norm, maps (B,C,h,w) ──> neck, head
+      at each output block: trunk.norm ─> map (B,C,h,w) ─> neck, head
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsigma import checkpoint
-from mmsigma.errors import CheckpointMismatchError, InvalidSettingError
+from mmsigma.errors import CheckpointMismatchError
 from mmsigma.injection import AdapterBank, Site, resolve_indices
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 from mmsigma.trunks.base import Trunk

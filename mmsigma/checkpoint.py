@@ -33,7 +33,9 @@ def decode(tensor: Tensor) -> dict[str, Any]:
         record = json.loads(bytes(tensor.cpu().tolist()).decode())
         version = record['format']
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointMismatchError(f'The checkpoint has an unreadable record: {error}.') from error
+        raise CheckpointMismatchError(
+            f'The checkpoint has an unreadable record: {error}.'
+        ) from error
     if version > FORMAT:
         raise CheckpointMismatchError(
             f'The checkpoint has format {version}; this mmsigma reads up to {FORMAT}. Upgrade it.'

@@ -108,7 +108,8 @@ class AdapterBank(nn.Module):
     def run(self, index: int, block: Block, x: Tensor, layout: TokenLayout) -> Tensor:
         """Block ``index`` with its adapters: tokens ``(B, N, C)`` to tokens ``(B, N, C)``."""
         key = str(index)
-        places = cast(nn.ModuleDict, self.at[key]) if key in self.at else {}
+        empty: dict[str, nn.Module] = {}
+        places = cast(nn.ModuleDict, self.at[key]) if key in self.at else empty
 
         def add(base: Tensor, position: str, read: Tensor) -> Tensor:
             if position not in places:

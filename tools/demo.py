@@ -1,8 +1,8 @@
 """The whole idea in a few minutes on two CPU cores: ``make demo``.
 
 A frozen DINOv2-derived ViT-S/14 and slices of a brain template, tissue as far from natural images
-as it gets. The same small head is trained twice for the same schedule: on the frozen trunk, and with
-SIGMA adapters inside it.
+as it gets. The same small head is trained twice for the same schedule: on the frozen trunk, and
+with SIGMA adapters inside it.
 """
 
 import argparse

@@ -52,7 +52,7 @@ def compare(
                 axis.set_title(title, fontsize=11)
     figure.legend(
         handles=[
-            Patch(facecolor=np.array(c) / 255, edgecolor='grey', label=name)
+            Patch(facecolor=(c[0] / 255, c[1] / 255, c[2] / 255), edgecolor='grey', label=name)
             for name, c in zip(metainfo['classes'], metainfo['palette'], strict=True)
         ],
         loc='lower center',

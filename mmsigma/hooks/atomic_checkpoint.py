@@ -79,14 +79,17 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             write(os.path.join(runner.work_dir, 'last_checkpoint'), str(self.last_ckpt).encode())
             for old in outdated:
-                self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+                self._remove(
+                    self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
+                )
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         several = getattr(self, 'best_ckpt_path_dict', None)
         if not self.save_best or several is not None:
             super()._save_best_checkpoint(runner, metrics)
             return
-        previous, self.best_ckpt_path = self.best_ckpt_path, None
+        previous: str | None = self.best_ckpt_path
+        self.best_ckpt_path: str | None = None  # so that upstream deletes nothing
         super()._save_best_checkpoint(runner, metrics)
         if self.best_ckpt_path is None:
             self.best_ckpt_path = previous

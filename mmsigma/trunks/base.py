@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,7 @@ class Trunk(nn.Module, ABC):
 
     patch: int
     has_class_token: bool
+    model: Any  # upstream's own class; each family knows which
 
     def __init__(self, model: nn.Module, name: str, loaded: bool, mode: str, dtype: str) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError, WeightsError
 from mmsigma.injection import Block
@@ -56,7 +56,7 @@ class MMPretrainViT(Trunk):
         if weights == 'hub':
             raise WeightsError(
                 "MMPretrainViT has no 'hub' weights: download a checkpoint of mmpretrain's model "
-                "zoo and give the file as `weights`, or use TimmViT, which has them."
+                'zoo and give the file as `weights`, or use TimmViT, which has them.'
             )
         if weights == 'random':
             model.init_weights()
@@ -64,7 +64,9 @@ class MMPretrainViT(Trunk):
             state = weight_files.read(weights)
             if any(key.startswith(_PREFIX) for key in state):
                 # The rest of a classifier's checkpoint is its neck and head.
-                state = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
+                state = {
+                    k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)
+                }
             weight_files.load(model, state, weights)
         name = arch if isinstance(arch, str) else 'custom'
         super().__init__(model, f'mmpretrain/{name}', weights != 'random', mode, dtype)
@@ -107,9 +109,9 @@ class MMPretrainViT(Trunk):
         return self.model.ln1(tokens) if self.final_norm else tokens
 
 
-def _attention(layer: nn.Module, x: Tensor) -> Tensor:
+def _attention(layer: Any, x: Tensor) -> Tensor:
     return layer.attn(layer.ln1(x))
 
 
-def _mlp(layer: nn.Module, x: Tensor) -> Tensor:
+def _mlp(layer: Any, x: Tensor) -> Tensor:
     return layer.ffn(layer.ln2(x))

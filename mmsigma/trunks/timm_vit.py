@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import timm
-import torch
 from timm.models.vision_transformer import Block as UpstreamBlock
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ class TimmViT(Trunk):
     """A ``timm.models.VisionTransformer`` with timm's standard pre-norm block.
 
     Args:
-        model_name: timm's name, e.g. ``vit_small_patch14_dinov2`` or ``vit_small_patch14_reg4_dinov2``.
+        model_name: timm's name, e.g. ``vit_small_patch14_dinov2`` (with registers: ``..._reg4_dinov2``).
         weights: A local safetensors or pth file (timm's layout, or a release's that timm converts),
             ``'hub'`` to download timm's pretrained weights, or ``'random'``.
         mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.
@@ -38,8 +37,6 @@ class TimmViT(Trunk):
         WeightsError: The weights cannot be had, read or loaded.
     """
 
-    model: VisionTransformer
-
     def __init__(
         self,
         model_name: str,
@@ -51,11 +48,13 @@ class TimmViT(Trunk):
     ) -> None:
         if not timm.is_model(model_name):
             raise UnknownNameError(
-                unknown('timm model', model_name, timm.list_models('vit*'), 'See timm.list_models().')
+                unknown(
+                    'timm model', model_name, timm.list_models('vit*'), 'See timm.list_models().'
+                )
             )
         # Without pooling ('') nothing behind the final norm is built; dynamic_img_size resamples
         # the position embedding to the grid of each input.
-        arguments = {'num_classes': 0, 'global_pool': '', 'dynamic_img_size': True}
+        arguments: dict[str, Any] = {'num_classes': 0, 'global_pool': '', 'dynamic_img_size': True}
         try:
             model = timm.create_model(model_name, **arguments, **(model_args or {}))
         except (TypeError, ValueError, AssertionError) as error:

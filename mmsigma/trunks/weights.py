@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,14 +29,17 @@ def read(path: str) -> dict[str, Tensor]:
     if not file.is_file():
         folder = file.parent
         near = sorted(p.name for p in folder.glob('*') if p.suffix in SUFFIXES)[:8]
-        there = f'{folder} holds {", ".join(near) or "no weight files"}' if folder.is_dir() else (
-            f'the folder {folder} does not exist'
+        there = (
+            f'{folder} holds {", ".join(near) or "no weight files"}'
+            if folder.is_dir()
+            else (f'the folder {folder} does not exist')
         )
         raise WeightsError(
             f'Trunk weights {path!r} do not exist; {there}. Give a local {" or ".join(SUFFIXES)} '
             "file, 'hub' to download them through timm, or 'random' for untrained weights."
         )
     try:
+        state: Any
         if file.suffix == '.safetensors':
             state = load_file(file)
         else:
@@ -81,7 +85,10 @@ def load(
     state = {k: v for k, v in state.items() if not k.startswith(tuple(ignored))}
     own = model.state_dict()
     problems = []
-    for what, keys in (('missing', own.keys() - state.keys()), ('unknown', state.keys() - own.keys())):
+    for what, keys in (
+        ('missing', own.keys() - state.keys()),
+        ('unknown', state.keys() - own.keys()),
+    ):
         if keys:
             problems.append(f'{len(keys)} {what} keys ({", ".join(sorted(keys)[:4])}, ...)')
     shapes = [

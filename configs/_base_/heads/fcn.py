@@ -1,4 +1,4 @@
-# Four maps side by side, a 1x1 convolution, a classifier: as little head as shows what a trunk gives.
+# Four maps side by side, a 1x1 convolution, a classifier: a head that leaves the work to the trunk.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
