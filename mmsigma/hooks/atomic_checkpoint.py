@@ -3,7 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
@@ -56,6 +56,8 @@ class AtomicCheckpointHook(CheckpointHook):
             local replaces the atomic writing by that backend's own.
     """
 
+    best_ckpt_path: str | None
+
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault('backend_args', {'backend': BACKEND})
         super().__init__(**kwargs)
@@ -63,10 +65,22 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_train(self, runner: Any) -> None:
         """Also clear away what an earlier process was writing when it was killed."""
         super().before_train(runner)
+        self._relocate_best(runner)
         if is_main_process() and os.path.isdir(self.out_dir):
             for pattern in ('.*.pth.*', '.last_checkpoint.*'):
                 for partial in Path(self.out_dir).glob(pattern):
                     partial.unlink(missing_ok=True)
+
+    def _relocate_best(self, runner: Any) -> None:
+        """Look for the best checkpoint in this folder: the run may have been moved, or copied."""
+        for key in [k for k in runner.message_hub.runtime_info if k.startswith('best_ckpt')]:
+            name = os.path.basename(str(runner.message_hub.get_info(key)))
+            path = self.file_backend.join_path(self.out_dir, name)
+            runner.message_hub.update_info(key, path)
+            if key == 'best_ckpt':
+                self.best_ckpt_path = path
+            else:
+                self.best_ckpt_path_dict[key.removeprefix('best_ckpt_')] = path
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         limit = self.max_keep_ckpts
@@ -89,7 +103,7 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_best_checkpoint(runner, metrics)
             return
         previous: str | None = self.best_ckpt_path
-        self.best_ckpt_path: str | None = None  # so that upstream deletes nothing
+        self.best_ckpt_path = cast('str | None', None)  # so that upstream deletes nothing
         super()._save_best_checkpoint(runner, metrics)
         if self.best_ckpt_path is None:
             self.best_ckpt_path = previous
@@ -106,14 +120,14 @@ class AtomicCheckpointHook(CheckpointHook):
 def latest(work_dir: str | Path) -> Path | None:
     """The checkpoint to resume from, or None.
 
-    ``last_checkpoint`` names it; a work directory that was moved, or a process that was killed
-    before it could write the name, leaves the newest ``iter_*`` or ``epoch_*`` file.
+    ``last_checkpoint`` names it. Of a work directory that was moved or copied, its own file of that
+    name counts; where there is none, the newest ``iter_*`` or ``epoch_*`` file.
     """
     folder = Path(work_dir)
     pointer = folder / 'last_checkpoint'
     if pointer.is_file():
         named = Path(pointer.read_text().strip())
-        for candidate in (named, folder / named.name):
+        for candidate in (folder / named.name, named):
             if named.name and candidate.exists():
                 return candidate
     numbered = [p for kind in ('iter', 'epoch') for p in folder.glob(f'{kind}_*.pth')]

@@ -22,6 +22,11 @@ class CheckpointGuardHook(Hook):
 
     def __init__(self, ignore: Sequence[str] = ()) -> None:
         self.ignore = tuple(ignore)
+        self.trained = False
+
+    def before_train(self, runner: Any) -> None:
+        """Note that adapters and trunk belong together from here on, whatever the trunk's weights."""
+        self.trained = True
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Compare names and shapes before anything is copied into the model.
@@ -56,8 +61,11 @@ class CheckpointGuardHook(Hook):
         """Check that every trunk has weights.
 
         Raises:
-            WeightsError: A trunk is random, and no checkpoint has confirmed its weights.
+            WeightsError: A trunk is random, and neither training in this process nor a checkpoint
+                has confirmed its weights.
         """
+        if self.trained:
+            return
         for name, module in runner.model.named_modules():
             if isinstance(module, AdaptedBackbone) and not module.trunk.loaded:
                 raise WeightsError(

@@ -1,11 +1,13 @@
-"""Reads some label files before training."""
+"""Reads some label files before they are needed."""
 
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop
 
 from mmsigma.datasets.check import check_labels
+from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.registry import HOOKS
 
 
@@ -14,18 +16,30 @@ class LabelCheckHook(Hook):
     """Compares label files with the classes, and the classes with the head.
 
     Args:
-        samples: Label files to read, evenly spaced over the training set; some milliseconds each.
+        samples: Label files to read of each split, evenly spaced; some milliseconds each.
     """
 
     def __init__(self, samples: int = 200) -> None:
         self.samples = samples
 
     def before_train(self, runner: Any) -> None:
-        """Check the training set; see :func:`mmsigma.datasets.check.check_labels`."""
+        """Check what the run will read; see :func:`mmsigma.datasets.check.check_labels`."""
+        self._check(runner, runner.train_loop)
+        self._check(runner, runner.val_loop)
+        if any(isinstance(hook, FinalTestHook) for hook in runner.hooks):
+            self._check(runner, runner.test_loop)
+
+    def before_test(self, runner: Any) -> None:
+        """Check the test set, unless training has begun with that."""
+        if not isinstance(runner._train_loop, BaseLoop):
+            self._check(runner, runner.test_loop)
+
+    def _check(self, runner: Any, loop: BaseLoop | None) -> None:
+        if loop is None:
+            return
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'decode_head', None)
-        read = check_labels(
-            runner.train_dataloader.dataset, getattr(head, 'num_classes', None), self.samples
-        )
+        dataset = loop.dataloader.dataset
+        read = check_labels(dataset, getattr(head, 'num_classes', None), self.samples)
         if read:
-            runner.logger.info(f'{read} label files of the training set fit its classes.')
+            runner.logger.info(f'{type(loop).__name__}: {read} label files fit their classes.')

@@ -47,7 +47,9 @@ class MMPretrainViT(Trunk):
         from mmpretrain.models import VisionTransformer
 
         try:
-            model = VisionTransformer(arch=arch, out_type='featmap', **(model_args or {}))
+            model = VisionTransformer(
+                arch=arch, out_type='featmap', final_norm=final_norm, **(model_args or {})
+            )
         except (TypeError, ValueError, AssertionError) as error:
             raise InvalidSettingError(
                 f'mmpretrain cannot build VisionTransformer(arch={arch!r}) with '
@@ -67,12 +69,10 @@ class MMPretrainViT(Trunk):
                 state = {
                     k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)
                 }
-            weight_files.load(model, state, weights)
+            weight_files.load(model, state, weights, () if final_norm else ('ln1.',))
         name = arch if isinstance(arch, str) else 'custom'
         super().__init__(model, f'mmpretrain/{name}', weights != 'random', mode, dtype)
         self.final_norm = final_norm
-        if not final_norm:
-            del self.model.ln1
         self.patch = model.patch_embed.projection.stride[0]
         self.has_class_token = model.cls_token is not None
         for layer in model.layers:

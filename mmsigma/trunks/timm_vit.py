@@ -46,7 +46,7 @@ class TimmViT(Trunk):
         final_norm: bool = True,
         model_args: dict[str, Any] | None = None,
     ) -> None:
-        if not timm.is_model(model_name):
+        if not timm.is_model(str(model_name)):
             raise UnknownNameError(
                 unknown(
                     'timm model', model_name, timm.list_models('vit*'), 'See timm.list_models().'
@@ -56,7 +56,7 @@ class TimmViT(Trunk):
         # the position embedding to the grid of each input.
         arguments: dict[str, Any] = {'num_classes': 0, 'global_pool': '', 'dynamic_img_size': True}
         try:
-            model = timm.create_model(model_name, **arguments, **(model_args or {}))
+            model: Any = timm.create_model(model_name, **arguments, **(model_args or {}))
         except (TypeError, ValueError, AssertionError) as error:
             raise InvalidSettingError(
                 f'timm cannot build {model_name!r} as a plain ViT with model_args={model_args}: '
@@ -65,15 +65,16 @@ class TimmViT(Trunk):
         if not isinstance(model, VisionTransformer) or any(
             type(block) is not UpstreamBlock for block in model.blocks
         ):
+            block = next(iter(getattr(model, 'blocks', ())), None)
+            found = type(model).__name__ + (f' with {type(block).__name__}' if block else '')
             raise InvalidSettingError(
                 f'TimmViT runs timm VisionTransformers with the standard pre-norm block, but '
-                f'{model_name!r} is a {type(model).__name__} with '
-                f'{type(next(iter(getattr(model, "blocks", [None])))).__name__}.'
+                f'{model_name!r} is a {found}. Use a plain vit_* model or another trunk.'
             )
         if weights == 'hub':
             weight_files.load(model, _from_hub(model_name, model_args), model_name, _HEAD)
         elif weights != 'random':
-            state = checkpoint_filter_fn(weight_files.read(weights), model)
+            state = _converted(weight_files.read(weights), model, model_name, weights)
             weight_files.load(model, state, weights, _HEAD)
         super().__init__(model, f'timm/{model_name}', weights != 'random', mode, dtype)
         if not final_norm:
@@ -108,6 +109,20 @@ def _attention(block: UpstreamBlock, x: Tensor) -> Tensor:
 
 def _mlp(block: UpstreamBlock, x: Tensor) -> Tensor:
     return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def _converted(
+    state: dict[str, Tensor], model: VisionTransformer, model_name: str, weights: str
+) -> dict[str, Tensor]:
+    try:
+        # Releases of other code bases, and position embeddings of another image size.
+        return checkpoint_filter_fn(state, model)
+    except (RuntimeError, ValueError, AssertionError, LookupError, TypeError) as error:
+        raise WeightsError(
+            f'Trunk weights {weights!r} do not fit this architecture: timm cannot convert them to '
+            f'{model_name!r} ({error}). Give the weights of this architecture, or the architecture '
+            'of these weights.'
+        ) from error
 
 
 def _from_hub(model_name: str, model_args: dict[str, Any] | None) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from mmsigma.errors import WeightsError
 
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
 _WRAPPERS = ('state_dict', 'model', 'teacher')
+_TORCH_MAGIC = (b'PK', b'\x80\x02')  # zip, and the pickle of the format before it
 
 
 def read(path: str) -> dict[str, Tensor]:
@@ -25,6 +26,10 @@ def read(path: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is missing, truncated, holds no tensors, or needs arbitrary pickles.
     """
+    if not isinstance(path, str | Path):
+        raise WeightsError(
+            f"Trunk weights are a local file, 'hub' or 'random', with no default; given: {path!r}."
+        )
     file = Path(path).expanduser()
     if not file.is_file():
         folder = file.parent
@@ -44,26 +49,36 @@ def read(path: str) -> dict[str, Tensor]:
             state = load_file(file)
         else:
             state = torch.load(file, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (
+        *(SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError),
+        *(KeyError, IndexError, ValueError),  # an unpickler's, on bytes that are no pickle
+    ) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        with file.open('rb') as stream:
+            is_torch = stream.read(2) in _TORCH_MAGIC
+        if not is_torch and isinstance(error, pickle.UnpicklingError):
+            lines = ['it does not begin as a PyTorch file does']
+        elif isinstance(error, pickle.UnpicklingError):
+            raise WeightsError(
+                f'Trunk weights {path!r} are no plain tensors: reading them would run code from '
+                f'the file ({lines[min(1, len(lines) - 1)].strip()[:200]}). If you trust it, '
+                'convert it once: safetensors.torch.save_file('
+                'torch.load(file, weights_only=False)["state_dict"], out).'
+            ) from error
         raise WeightsError(
-            f'Trunk weights {path!r} are no plain tensors: reading them would run code from the '
-            f'file ({str(error).splitlines()[0]}). If you trust it, convert it once: '
-            'safetensors.torch.save_file(torch.load(file, weights_only=False)["state_dict"], out).'
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, KeyError) as error:
-        raise WeightsError(
-            f'Trunk weights {path!r} ({file.stat().st_size:,} bytes) cannot be read: '
-            f'{str(error).splitlines()[0]}. The file is truncated or not what its name says; '
-            'fetch it again and compare its size.'
+            f'Trunk weights {path!r} ({file.stat().st_size:,} bytes) cannot be read: {lines[0]}. '
+            'The file is truncated or not what its name says; fetch it again and compare its size.'
         ) from error
     for key in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    entries = state if isinstance(state, Mapping) else {}
+    tensors = {k: v for k, v in entries.items() if isinstance(v, Tensor)}
     if not tensors:
+        found = ', '.join(map(str, list(entries)[:8])) or f'a {type(state).__name__}'
         raise WeightsError(
-            f'Trunk weights {path!r} hold no tensors at the top level or under '
-            f'{" / ".join(_WRAPPERS)}; found: {", ".join(map(str, list(state)[:8]))}.'
+            f'Trunk weights {path!r} hold no named tensors at the top level or under '
+            f'{" / ".join(_WRAPPERS)}; found: {found}. Give a state dict.'
         )
     return tensors
 
