@@ -22,7 +22,7 @@ setup: ## make the whole environment in .venv (operators, tests, tools)
 
 demo: ## a small segmentation run on this machine
 	$(base)
-	$(call timed,$(PY) tools/demo.py $(ARGS))
+	$(call timed,PYTHONPATH=tools/prepare $(PY) tools/demo.py $(ARGS))
 
 test: ## run every test, the slow ones included
 	$(ops)

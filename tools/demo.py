@@ -23,7 +23,7 @@ from mmsigma.analysis.params import count
 from mmsigma.analysis.pictures import compare
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = 'configs/demo/{}_dinov2-s_fcn_brain-238x196.py'
+CONFIG = 'configs/demo/{}_dinov2-s_linear_brain-238x196.py'
 METHODS = {'frozen': 'frozen trunk', 'sigma': 'SIGMA'}
 SHOWN = (4, 12, 20, 27)  # validation slices in the picture, from all four blocks
 

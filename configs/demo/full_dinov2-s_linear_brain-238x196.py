@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/trunks/dinov2-s.py',
     '../_base_/tuners/full.py',
-    '../_base_/heads/fcn.py',
+    '../_base_/heads/linear.py',
     '../_base_/datasets/brain_mni152.py',
     '../_base_/schedules/adamw_60.py',
     '../_base_/runtime/mmseg.py',
@@ -10,5 +10,7 @@ _base_ = [
 model = dict(
     data_preprocessor=_base_.normalisation,
     backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
-    decode_head=dict(in_channels=[_base_.width] * 4, num_classes=_base_.num_classes),
+    decode_head=dict(
+        in_channels=_base_.width, channels=_base_.width, num_classes=_base_.num_classes
+    ),
 )
