@@ -138,7 +138,8 @@ class AdaptedBackbone(nn.Module):
         adapters = {'adapters.' + k: v for k, v in self.adapters.state_dict().items()}
         saved = checkpoint.decode(saved)
         whole_trunk = trunk.keys() <= given.keys()
-        checkpoint.compare(saved, self.record(), whole_trunk)
+        own = checkpoint.decode(self.get_extra_state())  # as JSON has it: tuples became lists
+        checkpoint.compare(saved, own, whole_trunk)
         kept = {_TRUNK + name for name in self._kept_trunk}
         checkpoint.check_tensors(given, {**trunk, **adapters}, adapters.keys() | kept)
         for name, value in trunk.items():

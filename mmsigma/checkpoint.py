@@ -32,7 +32,7 @@ def decode(tensor: Tensor) -> dict[str, Any]:
     try:
         record = json.loads(bytes(tensor.cpu().tolist()).decode())
         version = record['format']
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointMismatchError(
             f'The checkpoint has an unreadable record: {error}.'
         ) from error

@@ -24,7 +24,7 @@ class TimmViT(Trunk):
     """A ``timm.models.VisionTransformer`` with timm's standard pre-norm block.
 
     Args:
-        model_name: timm's name, e.g. ``vit_small_patch14_dinov2`` (with registers: ``..._reg4_dinov2``).
+        model_name: timm's name, e.g. ``vit_small_patch14_dinov2`` (``..._reg4_dinov2``: registers).
         weights: A local safetensors or pth file (timm's layout, or a release's that timm converts),
             ``'hub'`` to download timm's pretrained weights, or ``'random'``.
         mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.

@@ -1,0 +1,101 @@
+"""SimpleFeaturePyramid: shapes, an independent reference, errors."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError
+from mmsigma.necks import SimpleFeaturePyramid
+from mmsigma.registry import MODELS
+from tests.tiny import backbone, images, shake
+
+SCALES = (4, 2, 1, 0.5)
+
+
+def maps(height: int = 5, width: int = 3, count: int = 4) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 16, height, width, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize('source', ['last', 'each'])
+@pytest.mark.parametrize(('height', 'width'), [(4, 4), (5, 3), (1, 7), (1, 1)])
+def test_shapes(height: int, width: int, source: str) -> None:
+    neck = SimpleFeaturePyramid([16] * 4, out_channels=8, source=source)
+    levels = neck(maps(height, width))
+    expected = [(2, 8, math.ceil(height * scale), math.ceil(width * scale)) for scale in SCALES]
+    assert [tuple(level.shape) for level in levels] == expected
+
+
+def reference(state: dict[str, Tensor], x: Tensor, scale: float) -> Tensor:
+    """One level, from the tensors of its state dict in order."""
+    values = iter(state.values())
+
+    def norm(x: Tensor) -> Tensor:
+        mean = x.mean(dim=1, keepdim=True)
+        unit = (x - mean) / ((x - mean).square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+        return unit * next(values)[:, None, None] + next(values)[:, None, None]
+
+    def double(x: Tensor) -> Tensor:
+        """A 2x2 transposed convolution of stride 2: every pixel becomes four, on its own."""
+        weight, bias = next(values), next(values)  # (in, out, 2, 2)
+        b, _, h, w = x.shape
+        fine = torch.einsum('bihw,iokl->bohkwl', x, weight).reshape(b, -1, 2 * h, 2 * w)
+        return fine + bias[:, None, None]
+
+    if scale == 4:
+        x = double(F.gelu(norm(double(x))))
+    elif scale == 2:
+        x = double(x)
+    elif scale == 0.5:
+        rows = [x[..., i : i + 2, :].amax(dim=-2) for i in range(0, x.shape[-2], 2)]
+        x = torch.stack(rows, dim=-2)
+        columns = [x[..., i : i + 2].amax(dim=-1) for i in range(0, x.shape[-1], 2)]
+        x = torch.stack(columns, dim=-1)
+    x = norm(torch.einsum('oi,bihw->bohw', next(values)[:, :, 0, 0], x))
+    weight, padded = next(values), F.pad(x, (1, 1, 1, 1))
+    patches = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # (b, c, h, w, 3, 3)
+    x = norm(torch.einsum('bchwkl,ockl->bohw', patches, weight))
+    assert next(values, None) is None
+    return x
+
+
+@pytest.mark.parametrize('source', ['last', 'each'])
+@pytest.mark.parametrize('level', range(4))
+def test_levels_equal_the_reference(level: int, source: str) -> None:
+    neck = SimpleFeaturePyramid([16] * 4, out_channels=8, source=source).double()
+    shake(neck)
+    given = [m.double() for m in maps()]
+    read = given[level] if source == 'each' else given[-1]
+    with torch.no_grad():
+        expected = reference(neck.levels[level].state_dict(), read, SCALES[level])
+        assert torch.allclose(neck(given)[level], expected, rtol=0, atol=1e-10)
+
+
+def test_follows_a_backbone_by_name() -> None:
+    own = backbone()
+    neck = MODELS.build(
+        {'type': 'SimpleFeaturePyramid', 'in_channels': own.out_channels, 'scales': [2, 1]}
+    )
+    levels = neck(own(images(height=57, width=83)))
+    assert [tuple(level.shape) for level in levels] == [(2, 256, 10, 12), (2, 256, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'error', 'parts'),
+    [
+        ({'source': 'lats'}, UnknownNameError, ["'lats'", "mean 'last'", 'each']),
+        ({'scales': [4, 3]}, UnknownNameError, ['3', '4, 2, 1, 0.5']),
+        ({'in_channels': [16, 32, 16, 16]}, InvalidSettingError, ['[16, 32, 16, 16]', 'one width']),
+        ({'in_channels': [16], 'source': 'each'}, InvalidSettingError, ['[16]', '4 scales']),
+        ({'in_channels': [18] * 4}, InvalidSettingError, ['18', '4']),
+        ({'in_channels': []}, InvalidSettingError, ['[]']),
+    ],
+    ids=str,
+)
+def test_errors(arguments: dict, error: type[MMSigmaError], parts: list[str]) -> None:
+    with pytest.raises(error) as caught:
+        SimpleFeaturePyramid(**{'in_channels': [16] * 4, **arguments})
+    assert all(part in str(caught.value) for part in parts), caught.value
