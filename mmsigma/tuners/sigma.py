@@ -14,11 +14,12 @@ reconstruction, not the paper's text::
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp.autocast_mode import custom_bwd, custom_fwd
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.injection import Site, resolve_indices, resolve_positions
@@ -31,6 +32,44 @@ FUSIONS = ('adaptive', 'none')
 MODULATIONS = ('global', 'none')
 PREFIX_TOKENS = ('share', 'skip')
 FORMS = ('fast', 'plain')
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    """Depthwise convolution for training on CPUs: its gradients are depthwise convolutions too.
+
+    For kernels above 3x3 oneDNN computes the kernel's gradient by a matrix product per channel,
+    which takes 20 times as long as the convolution. The same gradient is the convolution of the
+    image with the output's gradient as its kernel, and that runs as fast as any other.
+    """
+
+    @staticmethod
+    @custom_fwd(device_type='cpu')
+    def forward(ctx: Any, image: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        """``(1, G, H, W)`` of an image ``(1, G, H, W)``, kernel ``(G, 1, k, k)``, bias ``(G,)``."""
+        ctx.save_for_backward(image, kernel)
+        return F.conv2d(image, kernel, bias, padding=kernel.shape[-1] // 2, groups=len(kernel))
+
+    @staticmethod
+    @custom_bwd(device_type='cpu')
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of image, kernel and bias."""
+        image, kernel = ctx.saved_tensors
+        groups, padding = len(kernel), kernel.shape[-1] // 2
+        of_image = F.conv2d(grad, kernel.flip(2, 3), padding=padding, groups=groups)
+        of_kernel = F.conv2d(image, grad.transpose(0, 1), padding=padding, groups=groups)
+        return of_image, of_kernel.transpose(0, 1), grad.sum(dim=(0, 2, 3))
+
+
+def depthwise_conv(image: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """``(1, G, H, W)`` of an image ``(1, G, H, W)``, kernel ``(G, 1, k, k)``, bias ``(G,)``."""
+    if kernel.requires_grad and kernel.device.type == 'cpu':
+        return cast(Tensor, _DepthwiseConv.apply(image, kernel, bias))
+    return F.conv2d(image, kernel, bias, padding=kernel.shape[-1] // 2, groups=len(kernel))
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class ScaleAdaptiveFusion(nn.Module):
@@ -66,8 +105,7 @@ class ScaleAdaptiveFusion(nn.Module):
         elif gate == 'spatial':
             self.gate = nn.Sequential(nn.Linear(width, count))
         if gate in ('channel', 'spatial'):  # every scale counts the same at the start
-            nn.init.zeros_(self.gate[-1].weight)
-            nn.init.zeros_(self.gate[-1].bias)
+            _zero(self.gate[-1])
         elif gate == 'static':
             self.logits = nn.Parameter(torch.zeros(count, width))
         self.mix = nn.Linear(width, width)
@@ -106,11 +144,10 @@ class ScaleAdaptiveFusion(nn.Module):
         )
         tap = padded.new_zeros(largest, largest)
         tap[largest // 2, largest // 2] = 1
-        kernel = torch.einsum('...kr,krhw->...rhw', weights, padded) + tap
-        bias = torch.einsum(
-            '...kr,kr->...r', weights, torch.stack([cast(Tensor, conv.bias) for conv in convs])
-        )
-        return kernel, bias
+        biases = torch.stack([cast(Tensor, conv.bias) for conv in convs])
+        # Plain sums over K: einsum would run one tiny matrix product per channel.
+        kernel = (weights[..., None, None] * padded).sum(dim=-4) + tap
+        return kernel, (weights * biases).sum(dim=-2)
 
     def fuse(self, z: Tensor, height: int, width: int) -> Tensor:
         """``Z + sum_k a_k * DW_k(Z)``, channel-major: ``(B, N, r) -> (B, r, N)``."""
@@ -118,16 +155,12 @@ class ScaleAdaptiveFusion(nn.Module):
         weights = self.weights(z)
         image = z.transpose(1, 2).unflatten(2, (height, width))
         if self.fast:
-            kernel, bias = self.kernel(weights)
-            if kernel.dim() == 4:  # one kernel per image: images become groups of one convolution
-                image = image.reshape(1, batch * channels, height, width)
-                kernel, bias = kernel.flatten(0, 1), bias.flatten()
-            out = F.conv2d(
-                image,
-                kernel.unsqueeze(1),
-                bias,
-                padding=kernel.shape[-1] // 2,
-                groups=kernel.shape[0],
+            # One kernel per image: images become groups of one convolution.
+            kernel, bias = self.kernel(weights.expand(batch, -1, -1))
+            out = depthwise_conv(
+                image.reshape(1, batch * channels, height, width),
+                kernel.flatten(0, 1).unsqueeze(1),
+                bias.flatten(),
             )
             return out.reshape(batch, channels, height * width)
         out = image.flatten(2)
@@ -141,6 +174,10 @@ class ScaleAdaptiveFusion(nn.Module):
     def forward(self, z: Tensor, height: int, width: int) -> Tensor:
         """Fused features of a grid: ``(B, height * width, r) -> (B, height * width, r)``."""
         fused = self.fuse(z, height, width).transpose(1, 2)
+        if self.fast:  # the residual as a part of the 1x1 convolution
+            own = self.mix.weight
+            weight = own + torch.eye(len(own), dtype=own.dtype, device=own.device)
+            return F.linear(fused, weight, self.mix.bias)
         return fused + self.mix(fused)
 
 
@@ -161,8 +198,7 @@ class SemanticModulation(nn.Module):
             nn.Linear(hidden, 2 * width),
         )
         # gamma = beta = 0: the modulation starts as the identity.
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        _zero(self.mlp[-1])
 
     def forward(self, fused: Tensor, class_token: Tensor | None) -> tuple[Tensor, Tensor]:
         """``(1 + gamma, beta)``, each ``(B, 1, r)``.
@@ -207,8 +243,7 @@ class SIGMAAdapter(nn.Module):
         )
         self.dropout = nn.Dropout(s.dropout)
         self.up = nn.Linear(bottleneck, width)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        _zero(self.up)
         self.scale: nn.Parameter | float = (
             nn.Parameter(torch.ones(width)) if s.scale == 'learned' else float(s.scale)
         )
