@@ -1,18 +1,64 @@
 """What the command-line tools share: arguments, configs, checks, and errors without tracebacks."""
 
 import argparse
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from mmengine import runner
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.dist import is_main_process
 
-from mmsigma.datasets.check import check_paths
-from mmsigma.errors import InvalidSettingError, MMSigmaError
+from mmsigma.datasets.check import REMOTE, check_paths
+from mmsigma.errors import (
+    CheckpointMismatchError,
+    InvalidSettingError,
+    MMSigmaError,
+    UnknownNameError,
+    unknown,
+)
+from mmsigma.files import write
 
-GUARD = 'mmsigma.CheckpointGuardHook'
+GUARD = 'CheckpointGuardHook'
+
+# Settings at the top level of a config that MMEngine reads: those of the runner, and these.
+_SETTINGS = {
+    *inspect.signature(runner.Runner).parameters,
+    'activation_checkpointing',
+    'compile',
+    'custom_imports',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'model_wrapper_cfg',
+    'tta_model',
+    'tta_pipeline',
+}
+
+
+class Runner(runner.Runner):
+    """MMEngine's runner, which changes no file of an earlier run before it has a checkpoint itself.
+
+    Upstream writes its config into the work directory before it has read a checkpoint or a label;
+    a run that fails on those would replace the config of a good run, and so would a test.
+    """
+
+    _dumped = False
+
+    def dump_config(self) -> None:
+        """Nothing yet; see :meth:`call_hook`."""
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks; when they let the first checkpoint be saved, write the config."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint' and not self._dumped:
+            self._dumped = True
+            if is_main_process():
+                name = Path(self.cfg.filename or f'{self.timestamp}.py').name
+                write(Path(self.work_dir) / name, self.cfg.pretty_text.encode())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +84,9 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config of a command line, with mmsigma's registries and checkpoint guard in place.
 
     Raises:
-        InvalidSettingError: No such config file, or an override of something that is no setting.
+        InvalidSettingError: No such config file, or an override inside something that has no
+            settings.
+        UnknownNameError: An override of a name that nothing reads, or that is misspelt.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
@@ -49,8 +97,9 @@ def load_config(args: argparse.Namespace) -> Config:
             f'There is no config {args.config!r}; {folder} holds {", ".join(near) or "none"}.'
         )
     config = Config.fromfile(path)
-    if args.cfg_options:
-        config.merge_from_dict(args.cfg_options)
+    for key in args.cfg_options or {}:
+        _check_override(config, key)
+    config.merge_from_dict(args.cfg_options or {})
     config.launcher = args.launcher
     if args.work_dir:
         config.work_dir = args.work_dir
@@ -58,6 +107,33 @@ def load_config(args: argparse.Namespace) -> Config:
         config.work_dir = str(Path('work_dirs') / path.stem)
     _add_plugin(config)
     return config
+
+
+def _check_override(config: Config, key: str) -> None:
+    """Follow ``key`` into the config; a new name in a dict may pass, a misspelt one may not."""
+    node: Any = config
+    parts = key.split('.')
+    for depth, part in enumerate(parts):
+        where = '.'.join(parts[:depth]) or 'the config'
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise InvalidSettingError(
+                    f'--cfg-options {key}: {where} is a list of {len(node)}, {part!r} is none of '
+                    f'them. Count from 0, or give the whole list: {where}="[...]".'
+                )
+            node = node[int(part)]
+        elif not isinstance(node, Mapping | Config):
+            raise InvalidSettingError(
+                f'--cfg-options {key}: {where} is {node!r}, which has no {part!r} inside.'
+            )
+        elif part in node:
+            node = node[part]
+        else:
+            misspelt = get_close_matches(part, list(node), n=1, cutoff=0.88)
+            if misspelt or (depth == 0 and part not in _SETTINGS):
+                advice = 'See the config for the names of its settings.'
+                raise UnknownNameError(unknown(f'setting of {where}', part, sorted(node), advice))
+            return
 
 
 def _add_plugin(config: Config) -> None:
@@ -69,9 +145,11 @@ def _add_plugin(config: Config) -> None:
             imports=[*names, 'mmsigma'],
             allow_failed_imports=imports.get('allow_failed_imports', False),
         )
-    hooks = config.get('custom_hooks') or []
-    if not any(hook.get('type') == GUARD for hook in hooks):
-        config.custom_hooks = [*hooks, ConfigDict(type=GUARD)]
+    if not has_hook(config, GUARD):
+        config.custom_hooks = [
+            *(config.get('custom_hooks') or []),
+            ConfigDict(type=f'mmsigma.{GUARD}'),
+        ]
 
 
 def check_data(config: Config, *loaders: str) -> None:
@@ -83,7 +161,44 @@ def check_data(config: Config, *loaders: str) -> None:
     for name in loaders:
         loader = config.get(name)
         if loader:
-            check_paths(loader.get('dataset') or {}, name)
+            check_paths(loader.get('dataset') or {}, name, config.get('default_scope'))
+
+
+def check_checkpoint(path: str | Path, resume: bool = False) -> None:
+    """Check that a local checkpoint can be read before anything is built.
+
+    Raises:
+        CheckpointMismatchError: It does not exist, is truncated or no checkpoint at all, or, to
+            resume from, has no optimiser state.
+    """
+    file = Path(path).expanduser()
+    if REMOTE in str(path) or file.is_dir():  # DeepSpeed's checkpoints are folders
+        return
+    near = sorted(p.name for p in file.parent.glob('*.pth') if p.name != file.name)[:8]
+    there = f'{file.parent} holds {", ".join(near) or "no other"}'
+    if not file.is_file():
+        raise CheckpointMismatchError(f'There is no checkpoint {str(path)!r}; {there}.')
+    try:
+        checkpoint = runner.CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
+    except Exception as error:  # pickle, zip and torch have no common base
+        raise CheckpointMismatchError(
+            f'{file} ({file.stat().st_size:,} bytes) cannot be read as a checkpoint: '
+            f'{str(error).splitlines()[0]}. It is truncated or something else; {there}.'
+        ) from error
+    if resume and 'optimizer' not in checkpoint:
+        raise CheckpointMismatchError(
+            f'{file} has no optimiser state to resume from, as best_*.pth never have; {there}. '
+            'Resume from iter_*.pth or epoch_*.pth, or start from its weights with '
+            '--cfg-options load_from=...'
+        )
+
+
+def has_hook(config: Config, name: str) -> bool:
+    """Whether ``custom_hooks`` names this hook of mmsigma, with or without the scope."""
+    return any(
+        str(hook.get('type')).removeprefix('mmsigma.') == name
+        for hook in config.get('custom_hooks') or []
+    )
 
 
 def run(main: Callable[[], Any]) -> None:

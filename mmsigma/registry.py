@@ -11,6 +11,7 @@ from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS
 from mmengine.registry import Registry
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
@@ -26,6 +27,9 @@ TRANSFORMS = Registry(
 )
 DATA_SAMPLERS = Registry(
     'data sampler', parent=ROOT_DATA_SAMPLERS, scope=_SCOPE, locations=['mmsigma.datasets']
+)
+VISBACKENDS = Registry(
+    'vis_backend', parent=ROOT_VISBACKENDS, scope=_SCOPE, locations=['mmsigma.visualization']
 )
 TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
 TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'version': set(),
     'layout': set(),
     'errors': set(),
+    'files': set(),
     'dependencies': set(),
     'registry': {'errors'},
     'injection': BASE,
@@ -32,9 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     'datasets': BASE,
     'checkpoint': BASE,
     'backbone': BASE | {'injection', 'tuners', 'trunks', 'checkpoint'},
-    'hooks': BASE | {'datasets', 'backbone'},
+    'visualization': BASE | {'files'},
+    'hooks': BASE | {'files', 'datasets', 'backbone'},
     'analysis': BASE | {'backbone'},
-    'launch': BASE | {'datasets', 'backbone'},
+    'launch': BASE | {'files', 'datasets', 'backbone'},
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
 SIBLINGS = {'tuners': {'base'}, 'trunks': {'base', 'weights'}, 'necks': set()}

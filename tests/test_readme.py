@@ -14,12 +14,17 @@ SHARED = ROOT.parent / 'shared'
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 # A few steps on a few images, with one thread beside the other tests.
-SHORT = (
-    'train_cfg.max_iters=3 train_cfg.val_interval=3 param_scheduler.1.end=200 '
-    'train_dataloader.batch_size=1 train_dataloader.num_workers=0 '
-    'train_dataloader.persistent_workers=False default_hooks.checkpoint.interval=3 '
-    'val_dataloader.dataset.indices=2 test_dataloader.dataset.indices=2'
-).split()
+SHORT = [
+    'train_cfg.max_iters=3',
+    'train_cfg.val_interval=3',
+    'param_scheduler.1.end=200',
+    'train_dataloader.batch_size=1',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'default_hooks.checkpoint.interval=3',
+    'val_dataloader.dataset.indices=2',
+    'test_dataloader.dataset.indices=2',
+]
 
 
 def commands() -> list[str]:
@@ -107,8 +112,10 @@ def test_distributed_launch(tmp_path: Path) -> None:
     line = next(c for c in commands() if c.startswith('bash tools/dist_train.sh'))
     words = shlex.split(line)
     run(
-        [*words[:3], '1', '--work-dir', str(tmp_path), '--cfg-options', *SHORT]
-        + ['env_cfg.dist_cfg.backend=gloo'],
+        [
+            *[*words[:3], '1', '--work-dir', str(tmp_path), '--cfg-options'],
+            *[*SHORT, 'env_cfg.dist_cfg.backend=gloo'],
+        ],
         PYTHON=sys.executable,
         PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
     )

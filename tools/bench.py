@@ -13,6 +13,7 @@ over the maps of their mean squares as the loss, and one backward pass; no optim
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import multiprocessing
@@ -21,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +46,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 NO_GRADIENT = 'frozen forward'
 CEILING = 'full'
 FLOOR = 'bias only'
+CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
+M_MMAP_THRESHOLD = -3  # of malloc.h
 MIB = 2**20
 
 
@@ -110,18 +114,22 @@ def step(model: nn.Module, images: Tensor, gradient: bool) -> None:
         torch.cuda.synchronize()
 
 
-def timed_step(model: nn.Module, images: Tensor, gradient: bool) -> float:
+def timed_step(model: nn.Module, images: Tensor, gradient: bool, clock: str = 'wall') -> float:
     """Seconds of one step that starts without gradients."""
     model.zero_grad(set_to_none=True)
-    start = time.perf_counter()
+    start = CLOCKS[clock]()
     step(model, images, gradient)
-    seconds = time.perf_counter() - start
+    seconds = CLOCKS[clock]() - start
     model.zero_grad(set_to_none=True)
     return seconds
 
 
 def measure_time(
-    case: Case, device: str, repeats: int, variants: Iterable[str] = tuple(VARIANTS)
+    case: Case,
+    device: str,
+    repeats: int,
+    clock: str = 'wall',
+    variants: Iterable[str] = tuple(VARIANTS),
 ) -> dict[str, list[float]]:
     """Seconds of a step, per variant and round."""
     names = list(variants)
@@ -129,7 +137,7 @@ def measure_time(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-1, repeats):  # the first is for warming up
         for name in names if turn % 2 == 0 else reversed(names):
-            taken = timed_step(*built[name], gradient=name != NO_GRADIENT)
+            taken = timed_step(*built[name], gradient=name != NO_GRADIENT, clock=clock)
             if turn >= 0:
                 seconds[name].append(taken)
         say(f'{case}: round {turn + 1} of {repeats}')
@@ -147,6 +155,10 @@ def measure_memory(case: Case, variant: str, device: str) -> int:
         timed_step(model, images, gradient)
         return torch.cuda.max_memory_allocated() - before
     gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), 'mallopt'):
+        # glibc keeps freed memory or gives it back as chance has it, so that equal steps differed
+        # by 300 MiB. From now on each tensor above 64 KiB has pages of its own.
+        libc.mallopt(M_MMAP_THRESHOLD, 2**16)
     before = _resident('VmRSS')
     step(model, images, gradient)
     return _resident('VmHWM') - before
@@ -161,19 +173,20 @@ def _resident(name: str) -> int:
 
 
 def peak_memory(case: Case, device: str, threads: int) -> dict[str, int | None]:
-    """Peak bytes per variant; on a CPU one fresh process each, or None where Linux does not run."""
+    """Peak bytes per variant; on a CPU one fresh process each, or None where Linux does not run.
+
+    Call it before anything is computed: what forks must not have started threads of its own.
+    """
     if device == 'cuda':
         return {name: measure_memory(case, name, device) for name in VARIANTS}
     if not Path('/proc/self/status').exists():
         return dict.fromkeys(VARIANTS)
-    # The server imports everything once; each task then forks a process that has run nothing.
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['timm', 'mmsigma.backbone', 'mmsigma.trunks', 'mmsigma.tuners'])
+    fork = multiprocessing.get_context('fork')
     peaks = {}
-    with context.Pool(1, torch.set_num_threads, (threads,), maxtasksperchild=1) as pool:
-        for name in VARIANTS:
-            peaks[name] = pool.apply(measure_memory, (case, name, device))
-            say(f'{case}: memory of {name}')
+    for name in VARIANTS:
+        with ProcessPoolExecutor(1, fork, torch.set_num_threads, (threads,)) as pool:
+            peaks[name] = pool.submit(measure_memory, case, name, device).result()
+        say(f'{case}: memory of {name}')
     return peaks
 
 
@@ -186,10 +199,11 @@ def trainable(case: Case) -> dict[str, int]:
     return counts
 
 
-def bench(case: Case, device: str, repeats: int, threads: int) -> dict[str, Any]:
-    """All measurements of one case."""
-    peaks = peak_memory(case, device, threads)
-    seconds = measure_time(case, device, repeats)
+def bench(
+    case: Case, device: str, repeats: int, clock: str, peaks: dict[str, int | None]
+) -> dict[str, Any]:
+    """All measurements of one case; ``peaks`` from :func:`peak_memory`."""
+    seconds = measure_time(case, device, repeats, clock)
     counts = trainable(case)
     return {
         'case': asdict(case),
@@ -199,7 +213,7 @@ def bench(case: Case, device: str, repeats: int, threads: int) -> dict[str, Any]
                 'ratio_to_full': _ratio(taken, seconds[CEILING]),
                 'ratio_to_floor': _ratio(taken, seconds[FLOOR]),
                 'peak_memory_mib': None if peaks[name] is None else peaks[name] / MIB,
-                'trainable_parameters': counts[name],
+                'trained_parameters': counts[name],
                 'all_seconds': taken,
             }
             for name, taken in seconds.items()
@@ -211,7 +225,7 @@ def _ratio(taken: list[float], reference: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(taken, reference, strict=True))
 
 
-def header(device: str, threads: int, repeats: int) -> dict[str, Any]:
+def header(device: str, threads: int, repeats: int, clock: str) -> dict[str, Any]:
     """What the numbers depend on, apart from the cases."""
     processor = platform.processor() or platform.machine()
     if (info := Path('/proc/cpuinfo')).exists():
@@ -233,6 +247,7 @@ def header(device: str, threads: int, repeats: int) -> dict[str, Any]:
         'device': torch.cuda.get_device_name() if device == 'cuda' else 'cpu',
         'threads': threads,
         'dtype': 'float32, bfloat16 autocast' if device == 'cuda' else 'float32',
+        'clock': clock,
         'repeats': repeats,
     }
 
@@ -247,7 +262,7 @@ def table(result: dict[str, Any]) -> str:
         memory = '' if row['peak_memory_mib'] is None else f'{row["peak_memory_mib"]:.0f}'
         lines.append(
             f'| {name} | {row["seconds"]:.4f} | {row["ratio_to_full"]:.3f} | '
-            f'{row["ratio_to_floor"]:.3f} | {memory} | {row["trainable_parameters"]:,} |'
+            f'{row["ratio_to_floor"]:.3f} | {memory} | {row["trained_parameters"]:,} |'
         )
     return '\n'.join(lines)
 
@@ -270,24 +285,32 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument('--repeats', type=int, default=9, help='timed rounds (default 9)')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        '--clock', choices=sorted(CLOCKS), default='wall',
+        help='cpu: processor time, for a CPU that others use too; with --threads 1 (threads that '
+        'wait use processor time as well)',
+    )  # fmt: skip
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')
     parser.add_argument('--quick', action='store_true', help='a tiny model, to test the script')
     args = parser.parse_args()
     if args.device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda, but PyTorch finds no GPU; use --device cpu')
+    if args.clock == 'cpu' and (args.device != 'cpu' or args.threads != 1):
+        parser.error('--clock cpu means little without --device cpu --threads 1')
     if args.repeats < 1 or args.threads < 1:
         parser.error('--repeats and --threads must be at least 1')
 
     torch.set_num_threads(args.threads)
     cases = args.shapes or (QUICK if args.quick else CASES[args.device])
     report: dict[str, Any] = {
-        'header': header(args.device, args.threads, args.repeats),
+        'header': header(args.device, args.threads, args.repeats, args.clock),
         'cases': [],
     }
     for name, value in report['header'].items():
         print(f'{name}: {value}')
-    for case in cases:
-        result = bench(case, args.device, args.repeats, args.threads)
+    peaks = [peak_memory(case, args.device, args.threads) for case in cases]
+    for case, peak in zip(cases, peaks, strict=True):
+        result = bench(case, args.device, args.repeats, args.clock, peak)
         report['cases'].append(result)
         print(f'\n{case}\n\n{table(result)}', flush=True)
     if args.json:

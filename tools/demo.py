@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
 
 from mmsigma import launch
 from mmsigma.analysis.params import count
@@ -93,7 +92,7 @@ def train(method: str, name: str, out: Path, steps: int | None) -> dict[str, Any
     config.default_hooks.visualization.draw = False
     launch.check_data(config, 'train_dataloader', 'val_dataloader')
 
-    runner = Runner.from_cfg(config)
+    runner = launch.Runner.from_cfg(config)
     progress = Progress(name, config.train_cfg.max_iters)
     runner.register_hook(progress)
     runner.train()

@@ -1,12 +1,8 @@
 """Evaluate a checkpoint on the test split: ``python tools/test.py CONFIG CHECKPOINT [options]``."""
 
 import argparse
-from pathlib import Path
-
-from mmengine.runner import Runner
 
 from mmsigma import launch
-from mmsigma.errors import CheckpointMismatchError
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,13 +17,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = launch.load_config(args)
-    if not Path(args.checkpoint).is_file():
-        folder = Path(args.checkpoint).parent
-        near = sorted(p.name for p in folder.glob('*.pth'))[:8] if folder.is_dir() else []
-        raise CheckpointMismatchError(
-            f'There is no checkpoint {args.checkpoint!r}; {folder} holds '
-            f'{", ".join(near) or "none"}.'
-        )
+    launch.check_checkpoint(args.checkpoint)
     config.load_from = args.checkpoint
     config.resume = False
     visualization = config.get('default_hooks', {}).get('visualization')
@@ -36,7 +26,7 @@ def main() -> None:
     if args.show_dir:
         config.visualizer.save_dir = args.show_dir
     launch.check_data(config, 'test_dataloader')
-    Runner.from_cfg(config).test()
+    launch.Runner.from_cfg(config).test()
 
 
 if __name__ == '__main__':

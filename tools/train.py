@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmengine.runner import Runner
+from mmengine.device import get_device
 
 from mmsigma import launch
 from mmsigma.errors import InvalidSettingError, NothingToResumeError
@@ -34,22 +34,31 @@ def main() -> None:
             raise InvalidSettingError(
                 f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type!r}.'
             )
+        if get_device() == 'cpu':
+            raise InvalidSettingError(
+                '--amp needs an accelerator, and none is visible. Leave it out to train on the CPU.'
+            )
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume:
         found = latest(config.work_dir) if args.resume == 'auto' else Path(args.resume)
         if found is None or not found.exists():
-            work_dir = Path(config.work_dir)
-            there = sorted(p.name for p in work_dir.iterdir()) if work_dir.is_dir() else []
+            folder = found.parent if found else Path(config.work_dir)
+            there = sorted(p.name for p in folder.glob('*.pth'))[:8]
             raise NothingToResumeError(
-                f'--resume found no checkpoint: {found or work_dir} '
-                f'({", ".join(there[:8]) or "nothing there"}). Leave --resume out to start anew, '
-                'or name the --work-dir of the run or the checkpoint.'
+                f'--resume found no checkpoint: {found or folder} does not exist or holds none '
+                f'(*.pth in {folder}: {", ".join(there) or "none"}). Leave --resume out to start '
+                'anew, or name the --work-dir of the run or the checkpoint.'
             )
         config.resume = True
         config.load_from = str(found)
-    launch.check_data(config, 'train_dataloader', 'val_dataloader')
-    Runner.from_cfg(config).train()
+    loaders = ['train_dataloader', 'val_dataloader']
+    if launch.has_hook(config, 'FinalTestHook'):
+        loaders.append('test_dataloader')
+    launch.check_data(config, *loaders)
+    if config.get('load_from'):
+        launch.check_checkpoint(config.load_from, resume=config.get('resume', False))
+    launch.Runner.from_cfg(config).train()
 
 
 if __name__ == '__main__':

@@ -1,15 +1,17 @@
 """Checks of datasets before a long run starts."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import mmcv
 import numpy as np
+from mmengine.registry import DATASETS
 
 from mmsigma.errors import DataError
 
-_REMOTE = '://'
+REMOTE = '://'
 
 
 def _datasets(config: Any) -> Iterator[Mapping]:
@@ -25,19 +27,20 @@ def _datasets(config: Any) -> Iterator[Mapping]:
             yield from _datasets(value)
 
 
-def check_paths(config: Mapping, name: str) -> None:
+def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
     """Check that the folders and files of a dataset config exist.
 
     Args:
         config: A dataset config, possibly a wrapper around others.
         name: What it is, for the message, e.g. ``train_dataloader``.
+        scope: The config's default scope, to look up dataset classes.
 
     Raises:
         DataError: A path that does not exist, or an image folder without images.
     """
     for dataset in _datasets(config):
         root = str(dataset.get('data_root') or '')
-        if _REMOTE in root:
+        if REMOTE in root:
             continue
         prefix = dataset.get('data_prefix') or {}
         parts = [('data_root', root)] if root else []
@@ -45,10 +48,10 @@ def check_paths(config: Mapping, name: str) -> None:
         if dataset.get('ann_file'):
             parts.append(('ann_file', _join(root, dataset['ann_file'])))
         for key, path in parts:
-            if _REMOTE not in path and not Path(path).exists():
+            if REMOTE not in path and not Path(path).exists():
                 raise DataError(_missing(name, key, Path(path)))
         images = Path(_join(root, prefix.get('img_path') or ''))
-        suffix = dataset.get('img_suffix')
+        suffix = dataset.get('img_suffix') or _default_suffix(dataset, scope)
         if suffix and images.is_dir() and not any(images.rglob(f'*{suffix}')):
             found = sorted({p.suffix for p in images.rglob('*') if p.is_file()})[:5]
             raise DataError(
@@ -57,8 +60,15 @@ def check_paths(config: Mapping, name: str) -> None:
             )
 
 
+def _default_suffix(dataset: Mapping, scope: str | None) -> str | None:
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        cls = registry.get(dataset.get('type') or '')
+    parameter = inspect.signature(cls).parameters.get('img_suffix') if cls else None
+    return parameter.default if parameter and isinstance(parameter.default, str) else None
+
+
 def _join(root: str, part: str) -> str:
-    return str(Path(root) / part)
+    return part if REMOTE in part else str(Path(root) / part)
 
 
 def _missing(name: str, key: str, path: Path) -> str:
@@ -83,7 +93,8 @@ def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
         How many label files were read.
 
     Raises:
-        DataError: A head of another size, a label file that is missing or holds other values.
+        DataError: A head of another size, a label file that is missing, unreadable or holds other
+            values.
     """
     inner = dataset
     while not hasattr(inner, 'get_data_info') and hasattr(inner, 'dataset'):
@@ -108,9 +119,11 @@ def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
                 f'{info["img_path"]} has no label file: {path} does not exist. Add it, remove the '
                 'image, or set seg_map_suffix.'
             ) from error
+        except OSError as error:
+            raise DataError(f'{path} cannot be read as a label image: {error}.') from error
         values = np.unique(label).astype(int)
-        if info.get('reduce_zero_label'):
-            values = np.where(values == 0, ignore, values - 1)
+        if info.get('reduce_zero_label'):  # as mmseg's LoadAnnotations does it
+            values = np.where((values == 0) | (values == 255), 255, values - 1)
         if info.get('label_map'):
             values = np.array([info['label_map'].get(int(v), int(v)) for v in values])
         wrong = [int(v) for v in values if v != ignore and not 0 <= v < len(classes)]

@@ -26,6 +26,14 @@ class Draw(int):
         draw.seed = seed
         return draw
 
+    def __sub__(self, other: int) -> 'Draw':
+        """The index inside one dataset of a concatenation: the same draw."""
+        return Draw(int(self) - other, self.seed)
+
+    def __mod__(self, other: int) -> 'Draw':
+        """The index inside a repeated dataset: the same draw."""
+        return Draw(int(self) % other, self.seed)
+
 
 def mix(*numbers: int) -> int:
     """32 well-mixed bits of some non-negative whole numbers."""

@@ -25,7 +25,7 @@ class CheckpointGuardHook(Hook):
         self.trained = False
 
     def before_train(self, runner: Any) -> None:
-        """Note that adapters and trunk belong together from here on, whatever the trunk's weights."""
+        """Note that adapters train on this very trunk, whatever its weights."""
         self.trained = True
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:

@@ -19,11 +19,13 @@ class LabelCheckHook(Hook):
         samples: Label files to read of each split, evenly spaced; some milliseconds each.
     """
 
-    def __init__(self, samples: int = 200) -> None:
+    def __init__(self, samples: int = 1000) -> None:
         self.samples = samples
+        self.trained = False
 
     def before_train(self, runner: Any) -> None:
         """Check what the run will read; see :func:`mmsigma.datasets.check.check_labels`."""
+        self.trained = True
         self._check(runner, runner.train_loop)
         self._check(runner, runner.val_loop)
         if any(isinstance(hook, FinalTestHook) for hook in runner.hooks):
@@ -31,7 +33,7 @@ class LabelCheckHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """Check the test set, unless training has begun with that."""
-        if not isinstance(runner._train_loop, BaseLoop):
+        if not self.trained:
             self._check(runner, runner.test_loop)
 
     def _check(self, runner: Any, loop: BaseLoop | None) -> None:

@@ -30,7 +30,7 @@ custom_hooks = [
     dict(type='mmsigma.CheckpointGuardHook'),
     dict(type='mmsigma.FinalTestHook'),
 ]
-vis_backends = [dict(type='LocalVisBackend')]
+vis_backends = [dict(type='mmsigma.AtomicVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(by_epoch=False, window_size=10)
 log_level = 'INFO'

@@ -1,0 +1,305 @@
+"""Every config: its form, its parameters at true size, and one training step at tiny size."""
+
+import json
+import re
+
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData, PixelData
+from mmengine.utils import import_modules_from_strings
+from mmseg.structures import SegDataSample
+
+from mmsigma.analysis import params
+from mmsigma.backbone import AdaptedBackbone
+from tests.fixtures import ROOT, Workplace, logged
+
+# Parameters (adapters, neck, head) of each leaf, in its own trunk.
+LEAVES = {
+    'camvid/frozen_dinov2-s_fcn_camvid-308x224': (0, 0, 396_555),
+    'camvid/frozen_dinov2-s_fcn_camvid-448x336': (0, 0, 396_555),
+    'camvid/frozen_dinov2-s_upernet_camvid-448x336': (0, 3_298_144, 7_545_611),
+    'camvid/full_dinov2-s_fcn_camvid-308x224': (0, 0, 396_555),
+    'camvid/full_dinov2-s_fcn_camvid-448x336': (0, 0, 396_555),
+    'camvid/full_dinov2-s_upernet_camvid-448x336': (0, 3_298_144, 7_545_611),
+    'camvid/sigma_dinov2-s_fcn_camvid-308x224': (921_600, 0, 396_555),
+    'camvid/sigma_dinov2-s_fcn_camvid-448x336': (921_600, 0, 396_555),
+    'camvid/sigma_dinov2-s_upernet_camvid-448x336': (921_600, 3_298_144, 7_545_611),
+    'camvid/sigma_siglip2-b_fcn_camvid-448x336': (1_488_384, 0, 789_771),
+    'demo/frozen_dinov2-s_linear_brain-238x196': (0, 0, 1_155),
+    'demo/full_dinov2-s_linear_brain-238x196': (0, 0, 1_155),
+    'demo/sigma_dinov2-s_linear_brain-238x196': (921_600, 0, 1_155),
+}
+TINY = dict(embed_dim=32, depth=4, num_heads=2, img_size=64)
+
+
+def parse(name):
+    return Config.fromfile(ROOT / f'configs/{name}.py')
+
+
+def leaf_files():
+    return sorted(
+        path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
+        for path in (ROOT / 'configs').rglob('*.py')
+        if '_base_' not in path.parts
+    )
+
+
+def test_every_leaf_is_in_the_table():
+    assert leaf_files() == sorted(LEAVES)
+
+
+# --- Form -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', leaf_files())
+def test_a_leaf_states_no_fact_of_its_own(name):
+    text = (ROOT / f'configs/{name}.py').read_text()
+    assert len(text.splitlines()) <= 20
+    numbers = re.findall(r'(?<![\w.-])\d+(?![\w.-])', re.sub(r"'.*?'|#.*", '', text))
+    assert set(numbers) <= {'4'}, 'widths, strides and sizes belong to the base files'
+    # tuner_trunk_head_dataset.py, made of the base files of these names.
+    tuner, trunk, head, dataset = name.split('/')[-1].split('_')
+    for base in (f'tuners/{tuner}', f'trunks/{trunk}', f'heads/{head}'):
+        assert f"'../_base_/{base}.py'" in text
+    assert f"'../_base_/datasets/{dataset.split('-')[0]}_" in text
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs').rglob('*.py')), ids=lambda p: p.stem)
+def test_no_inheritance_by_scope(path):
+    assert not re.search(r'mm\w+::', path.read_text())
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_parses(name):
+    config = parse(name)
+    assert 'mmsigma' in config.custom_imports['imports']
+    assert config.train_cfg.max_iters == config.param_scheduler[-1].end
+    assert {'StepSeedHook', 'NonFiniteLossHook', 'LabelCheckHook', 'CheckpointGuardHook'} <= {
+        hook.type.removeprefix('mmsigma.') for hook in config.custom_hooks
+    }
+    assert config.default_hooks.checkpoint.type == 'mmsigma.AtomicCheckpointHook'
+    assert config.train_dataloader.dataset.pipeline[0].type == 'mmsigma.SeedFromPosition'
+
+
+def test_environment_variables_point_to_data_and_weights(monkeypatch):
+    monkeypatch.setenv('MMSIGMA_DATA', '/some/data')
+    monkeypatch.setenv('MMSIGMA_WEIGHTS', '/some/weights')
+    config = parse('camvid/sigma_dinov2-s_fcn_camvid-308x224')
+    for split in ('train', 'val', 'test'):
+        assert config[f'{split}_dataloader'].dataset.data_root == '/some/data/camvid'
+    assert config.model.backbone.trunk.weights == '/some/weights/dinov2_vits14.safetensors'
+
+
+def test_the_default_is_the_folder_beside_the_checkout(monkeypatch):
+    monkeypatch.delenv('MMSIGMA_DATA', raising=False)
+    monkeypatch.delenv('MMSIGMA_WEIGHTS', raising=False)
+    config = parse('camvid/sigma_dinov2-s_fcn_camvid-308x224')
+    shared = ROOT.parent / 'shared'
+    assert config.train_dataloader.dataset.data_root == str(shared / 'data/camvid')
+    assert config.model.backbone.trunk.weights == str(shared / 'weights/dinov2_vits14.safetensors')
+
+
+# --- Facts that are stated in two places ----------------------------------------------------
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_normalisation_and_width_are_the_trunks_own(name):
+    config = parse(name)
+    model_name = config.model.backbone.trunk.model_name
+    pretrained = timm.get_pretrained_cfg(model_name)
+    for key in ('mean', 'std'):
+        own = [255 * value for value in getattr(pretrained, key)]
+        assert config.model.data_preprocessor[key] == pytest.approx(own, abs=1e-3)
+    assert config.model.data_preprocessor.bgr_to_rgb
+    with torch.device('meta'):
+        trunk = timm.create_model(model_name, num_classes=0, global_pool='')
+    assert config.width == trunk.embed_dim
+    read = config.model.get('neck') or config.model.decode_head
+    assert read.in_channels in (trunk.embed_dim, [trunk.embed_dim] * 4)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_parameters(name):
+    counts = params.count(parse(name))
+    assert (counts['adapters'], counts['neck'], counts['head']) == LEAVES[name]
+
+
+# --- Function -------------------------------------------------------------------------------
+
+
+def tiny(name):
+    """A leaf's model with a trunk of width 32 and random weights."""
+    config = parse(name)
+    import_modules_from_strings(**config.custom_imports)
+    init_default_scope(config.default_scope)
+    model = config.model
+    model.backbone.trunk.update(weights='random', model_args=TINY)
+    if model.get('neck'):
+        model.neck.update(in_channels=[32] * 4, out_channels=16)
+        model.decode_head.update(in_channels=[16] * 4, channels=16)
+    elif isinstance(model.decode_head.in_channels, int):  # a linear head, on one map
+        model.decode_head.update(in_channels=32, channels=32)
+    else:
+        model.decode_head.update(in_channels=[32] * 4, channels=16)
+    return config, MODELS.build(model)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_trains_and_predicts(name):
+    config, model = tiny(name)
+    assert isinstance(model.backbone, AdaptedBackbone)
+    size = (48, 64)
+    images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(2)]
+    labels = [torch.randint(0, config.num_classes, (1, *size)) for _ in images]
+    samples = [
+        SegDataSample(
+            gt_sem_seg=PixelData(data=label),
+            metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size),
+        )
+        for label in labels
+    ]
+    data = dict(inputs=images, data_samples=samples)
+    trained = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    logs = model.train().train_step(data, OptimWrapper(optimizer))
+    assert torch.isfinite(logs['loss'])
+    now = dict(model.named_parameters())
+    assert any(not torch.equal(now[n], p) for n, p in trained.items())
+    assert all(torch.equal(now[n], p) for n, p in frozen.items())
+
+    predictions = model.eval().val_step(data)
+    for prediction in predictions:
+        assert prediction.pred_sem_seg.data.shape == (1, *size)
+        assert prediction.pred_sem_seg.data.max() < config.num_classes
+
+
+# --- mmdet ----------------------------------------------------------------------------------
+
+MMDET = """
+default_scope = 'mmdet'
+trunk = dict(
+    type='TimmViT', model_name='vit_small_patch14_dinov2', weights={weights!r},
+    model_args=dict(embed_dim=32, depth=4, num_heads=2, img_size=56),
+)
+model = dict(
+    type='RetinaNet',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True, pad_size_divisor=14,
+    ),
+    backbone=dict(
+        type='mmsigma.AdaptedBackbone', trunk=trunk, tuner=dict(type='SIGMA', bottleneck=8)
+    ),
+    neck=dict(type='mmsigma.SimpleFeaturePyramid', in_channels=[32] * 4, out_channels=16),
+    bbox_head=dict(
+        type='RetinaHead', num_classes=2, in_channels=16, stacked_convs=1, feat_channels=16,
+        anchor_generator=dict(
+            type='AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[1.0],
+            strides=[3.5, 7, 14, 28],
+        ),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+    ),
+    train_cfg=dict(
+        assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0),
+        sampler=dict(type='PseudoSampler'), allowed_border=-1, pos_weight=-1, debug=False,
+    ),
+    test_cfg=dict(nms_pre=100, score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5),
+                  max_per_img=5),
+)
+train_dataloader = dict(
+    batch_size=2, num_workers=0,
+    sampler=dict(type='mmsigma.PositionSeededSampler'),
+    dataset=dict(
+        type='CocoDataset', data_root={root!r}, ann_file='annotations.json',
+        data_prefix=dict(img='camvid/img_dir/train/'), metainfo=dict(classes=('left', 'right')),
+        pipeline=[
+            dict(type='mmsigma.SeedFromPosition'),
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='PackDetInputs'),
+        ],
+    ),
+)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+default_hooks = dict(
+    checkpoint=dict(type='mmsigma.AtomicCheckpointHook', by_epoch=False, interval=1),
+    logger=dict(type='LoggerHook', interval=1),
+)
+log_processor = dict(by_epoch=False)
+randomness = dict(seed=0)
+"""
+
+
+def write_coco(root, count):
+    """Two boxes an image, in COCO's format."""
+    boxes = [[0, 4, 40, 56], [40, 4, 40, 56]]
+    annotations = [
+        dict(
+            id=2 * i + k, image_id=i, category_id=k, bbox=box, area=box[2] * box[3], iscrowd=0
+        )
+        for i in range(count)
+        for k, box in enumerate(boxes)
+    ]  # fmt: skip
+    images = [dict(id=i, file_name=f'{i:03}.jpg', height=60, width=80) for i in range(count)]
+    categories = [dict(id=0, name='left'), dict(id=1, name='right')]
+    content = dict(images=images, annotations=annotations, categories=categories)
+    (root / 'annotations.json').write_text(json.dumps(content))
+
+
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory):
+    """An mmdet config that knows nothing of this project but the names of its parts."""
+    pytest.importorskip('mmdet')
+    place = Workplace(tmp_path_factory.mktemp('mmdet'))
+    data = place.root / 'data'
+    write_coco(data, 6)
+    place.detector = place.root / 'retinanet.py'
+    place.detector.write_text(MMDET.format(weights=str(place.weights), root=str(data)))
+    assert place.call('train', place.detector, '--work-dir', 'run') == 0
+    return place
+
+
+def test_mmdet_trains_through_the_same_launcher(detector):
+    """The plugin is imported and checkpoints guarded, though this config names neither."""
+    losses = logged(detector.root / 'run')
+    assert len(losses) == 2
+    state = torch.load(detector.root / 'run/iter_2.pth', weights_only=False)['state_dict']
+    assert not [n for n in state if n.startswith('backbone.trunk.')]
+    assert [n for n in state if n.startswith('backbone.adapters.')]
+
+
+def test_mmdet_predicts(detector):
+    config = Config.fromfile(detector.detector)
+    init_default_scope('mmdet')
+    model = MODELS.build(config.model).eval()
+    from mmdet.structures import DetDataSample
+
+    sample = DetDataSample(
+        gt_instances=InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long()),
+        metainfo=dict(img_shape=(60, 80), ori_shape=(60, 80), scale_factor=(1.0, 1.0)),
+    )
+    image = torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8)
+    with torch.no_grad():
+        (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+    assert found.pred_instances.bboxes.shape == (5, 4)
+
+
+def test_mmdet_checkpoints_are_guarded(detector, capsys):
+    options = [f'load_from={detector.root}/run/iter_2.pth', 'model.bbox_head.num_classes=3']
+    code = detector.call('train', detector.detector, '--cfg-options', *options)
+    assert code == 1
+    assert 'misshapen' in capsys.readouterr().err
+
+
+def test_mmdet_paths_are_checked(detector, capsys):
+    option = 'train_dataloader.dataset.ann_file=missing.json'
+    code = detector.call('train', detector.detector, '--cfg-options', option)
+    assert code == 1
+    assert "missing.json' does not exist" in capsys.readouterr().err
