@@ -19,5 +19,15 @@ class FinalTestHook(Hook):
 
     def after_train(self, runner: Any) -> None:
         """Run ``test_dataloader`` through ``test_evaluator``."""
-        if runner.test_loop is not None:
+        if runner.test_loop is None:
+            return
+        # mmseg's and mmdet's visualisation hooks draw every test image, a second each; pictures
+        # come from validation, or from tools/test.py --show-dir.
+        drawing = [hook for hook in runner.hooks if getattr(hook, 'draw', False)]
+        for hook in drawing:
+            hook.draw = False
+        try:
             runner.test_loop.run()
+        finally:
+            for hook in drawing:
+                hook.draw = True

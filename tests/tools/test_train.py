@@ -87,7 +87,8 @@ def test_adapters_have_learnt(run):
 def test_it_draws_predictions(run):
     pictures = [p.name for p in run.run_dir.glob('*/vis_data/vis_image/*.png')]
     assert sum(n.startswith('val_') for n in pictures) == 2 * COUNTS['val']
-    assert sum(n.startswith('test_') for n in pictures) == COUNTS['test']
+    # The final test draws none: that takes a second an image.
+    assert not any(n.startswith('test_') for n in pictures)
 
 
 def test_the_config_it_leaves_can_be_used(run):
