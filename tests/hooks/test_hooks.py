@@ -100,10 +100,13 @@ def test_broken_weights_are_not_saved():
 
 def test_final_test_runs_once_where_there_is_one():
     runs = []
-    loop = SimpleNamespace(run=lambda: runs.append(1))
-    FinalTestHook().after_train(SimpleNamespace(test_loop=loop))
-    FinalTestHook().after_train(SimpleNamespace(test_loop=None))
-    assert runs == [1]
+    artist, other = SimpleNamespace(draw=True), SimpleNamespace(draw=False)
+    loop = SimpleNamespace(run=lambda: runs.append(artist.draw))
+    hooks = [artist, other, object()]
+    FinalTestHook().after_train(SimpleNamespace(test_loop=loop, hooks=hooks))
+    FinalTestHook().after_train(SimpleNamespace(test_loop=None, hooks=hooks))
+    assert runs == [False]  # once, without drawing
+    assert artist.draw and not other.draw
 
 
 # --- LabelCheckHook -------------------------------------------------------------------------
