@@ -160,7 +160,7 @@ def test_no_validation_and_no_head(checked):
     runner, seen = checked
     runner.val_loop, runner.model = None, nn.Module()
     LabelCheckHook().before_train(runner)
-    assert seen == [(runner.train_loop, None, 200)]
+    assert seen == [(runner.train_loop, None, LabelCheckHook().samples)]
 
 
 def test_label_errors_are_raised(checked, monkeypatch):
