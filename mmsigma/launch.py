@@ -9,9 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine import runner
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.dist import is_main_process
+from mmengine.device import get_device
+from mmengine.dist import is_distributed, is_main_process
 
 from mmsigma.datasets.check import REMOTE, check_paths
 from mmsigma.errors import (
@@ -47,6 +49,12 @@ class Runner(runner.Runner):
     """
 
     _dumped = False
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up the processes; upstream would look for a GPU even where there is none."""
+        if self.launcher == 'pytorch' and get_device() == 'cpu' and not is_distributed():
+            torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
 
     def dump_config(self) -> None:
         """Nothing yet; see :meth:`call_hook`."""
@@ -101,6 +109,11 @@ def load_config(args: argparse.Namespace) -> Config:
         _check_override(config, key)
     config.merge_from_dict(args.cfg_options or {})
     config.launcher = args.launcher
+    if args.launcher != 'none' and get_device() == 'cpu':
+        # Upstream's default wrapper names a GPU for each process.
+        config.setdefault(
+            'model_wrapper_cfg', ConfigDict(type='MMDistributedDataParallel', device_ids=None)
+        )
     if args.work_dir:
         config.work_dir = args.work_dir
     elif not config.get('work_dir'):

@@ -107,14 +107,14 @@ def test_tools_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_distributed_launch(tmp_path: Path) -> None:
-    """The torchrun line, with one process."""
+    """The torchrun line, with two processes on CPUs."""
     need_shared()
     line = next(c for c in commands() if c.startswith('bash tools/dist_train.sh'))
     words = shlex.split(line)
     run(
         [
-            *[*words[:3], '1', '--work-dir', str(tmp_path), '--cfg-options'],
-            *[*SHORT, 'env_cfg.dist_cfg.backend=gloo'],
+            *[*words[:3], '2', '--work-dir', str(tmp_path), '--cfg-options'],
+            *SHORT,
         ],
         PYTHON=sys.executable,
         PATH=f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',

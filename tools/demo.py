@@ -130,7 +130,7 @@ def main() -> None:
     for method, r in results.items():
         print(
             f'{methods[method]:<14}{r["mIoU"]:>7.2f}{r["share"]:>20.2f}{r["seconds"]:>9.2f}'
-            f'{r["megabytes"]:>10.1f} MB'
+            f'{r["megabytes"]:>10.2f} MB'
         )
     gain = results['sigma']['mIoU'] - results['frozen']['mIoU']
     print(f'\nSIGMA is {gain:+.2f} points from the frozen trunk; training took {seconds:.0f} s.')
