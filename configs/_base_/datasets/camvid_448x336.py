@@ -67,16 +67,10 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    val_dataloader,
     dataset=dict(
-        type='BaseSegDataset',
-        data_root=data_root,
+        val_dataloader['dataset'],
         data_prefix=dict(img_path='img_dir/test', seg_map_path='ann_dir/test'),
-        metainfo=train_dataloader['dataset']['metainfo'],
-        pipeline=test_pipeline,
     ),
 )
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
