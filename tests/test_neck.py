@@ -77,7 +77,11 @@ def test_levels_equal_the_reference(level: int, source: str) -> None:
 def test_follows_a_backbone_by_name() -> None:
     own = backbone()
     neck = MODELS.build(
-        {'type': 'SimpleFeaturePyramid', 'in_channels': own.out_channels, 'scales': [2, 1]}
+        {
+            'type': 'mmsigma.SimpleFeaturePyramid',
+            'in_channels': own.out_channels,
+            'scales': [2, 1],
+        }
     )
     levels = neck(own(images(height=57, width=83)))
     assert [tuple(level.shape) for level in levels] == [(2, 256, 10, 12), (2, 256, 5, 6)]
