@@ -44,9 +44,10 @@ replace, written = os.replace, []
 
 
 def replace_or_pause(source, target):
-    written.append(target)
-    if KIND == 'write' and len(written) == int(NUMBER):
-        pause()
+    if str(target).endswith(('.pth', 'last_checkpoint')):
+        written.append(target)
+        if KIND == 'write' and len(written) == int(NUMBER):
+            pause()
     replace(source, target)
 
 
