@@ -3,18 +3,17 @@
 ::
 
     image (B,3,H,W) ─pad─> trunk.embed ─> tokens (B,P+hw,C) ─> [block, adapters] x depth
-      at each output block: trunk.norm ─> map (B,C,h,w) ─> neck, head
+      at each output block: trunk.norm ─> map (B,C,h,w) ─crop─> neck, head
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsigma import checkpoint
 from mmsigma.errors import CheckpointMismatchError
-from mmsigma.injection import AdapterBank, Site, resolve_indices
+from mmsigma.injection import AdapterBank, Block, Site, resolve_indices
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 from mmsigma.trunks.base import Trunk
 from mmsigma.tuners.base import Tuner
@@ -34,7 +33,8 @@ class AdaptedBackbone(nn.Module):
         trunk: ``dict(type=<family>, weights=..., ...)``; see :mod:`mmsigma.trunks`.
         tuner: ``dict(type=<method>, ...)``; see :mod:`mmsigma.tuners`.
         out_indices: Blocks whose output becomes a map, in any order, negative from the end;
-            by default four, evenly spaced, the last block included. No block runs behind the last.
+            by default the last block of each stage, or four blocks of a plain trunk, evenly spaced,
+            the last one included. No block runs behind the last output.
 
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
@@ -54,7 +54,7 @@ class AdaptedBackbone(nn.Module):
         blocks = self.trunk.blocks()
         depth = len(blocks)
         if out_indices is None:
-            out_indices = sorted({round(depth * part / 4) - 1 for part in (1, 2, 3, 4)} - {-1})
+            out_indices = _default_outputs(blocks)
         self.out_indices = resolve_indices(out_indices, depth, 'out_indices')
 
         used = blocks[: self.out_indices[-1] + 1]
@@ -76,28 +76,32 @@ class AdaptedBackbone(nn.Module):
         blocks = self.trunk.blocks()
         return [blocks[index].width for index in self.out_indices]
 
+    @property
+    def out_strides(self) -> list[int]:
+        """Side of a token of each output map, in pixels."""
+        blocks = self.trunk.blocks()
+        return [blocks[index].stride for index in self.out_indices]
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Maps of the output blocks.
 
         Args:
             images: ``(B, 3, H, W)``, normalised, of any height and width. They are padded with
-                zeros at the right and bottom to whole tokens.
+                zeros at the right and bottom to whole tokens, and the maps cropped back.
 
         Returns:
-            One float map ``(B, C, ceil(H / patch), ceil(W / patch))`` per output block, in order.
+            One map ``(B, C, ceil(H / stride), ceil(W / stride))`` per output block, in order, of
+            the images' dtype.
+
+        Raises:
+            InvalidInputError: Images smaller than one token.
         """
-        patch = self.trunk.patch
         height, width = images.shape[-2:]
-        if height % patch or width % patch:
-            images = F.pad(images, (0, -width % patch, 0, -height % patch))
-        tokens, layout = self.trunk.embed(images)
-        maps = []
-        for index, block in enumerate(self.trunk.blocks()[: self.out_indices[-1] + 1]):
-            tokens = self.adapters.run(index, block, tokens, layout)
-            if index in self.out_indices:
-                grid = layout.to_map(self.trunk.norm(tokens))
-                maps.append(grid.to(images.dtype))
-        return tuple(maps)
+        maps = self.trunk.maps(self.trunk.pad(images), self.adapters, self.out_indices)
+        return tuple(
+            grid[..., : -(-height // stride), : -(-width // stride)].contiguous().to(images.dtype)
+            for grid, stride in zip(maps, self.out_strides, strict=True)
+        )
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of the backbone it belongs to."""
@@ -147,6 +151,15 @@ class AdaptedBackbone(nn.Module):
         # Same weights, or all of them from the file: fit to run, even when it began as random.
         self.trunk.loaded = True
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _default_outputs(blocks: Sequence[Block]) -> list[int]:
+    """The last block of each stage; of a single stage, four blocks evenly spaced."""
+    depth = len(blocks)
+    if blocks[-1].stage == 0:
+        return sorted({round(depth * part / 4) - 1 for part in (1, 2, 3, 4)} - {-1})
+    ends = [i for i in range(depth - 1) if blocks[i].stage != blocks[i + 1].stage]
+    return [*ends, depth - 1]
 
 
 def _drop_frozen(

@@ -20,6 +20,10 @@ class InvalidSettingError(MMSigmaError, ValueError):
     """A known option with a value that cannot work."""
 
 
+class InvalidInputError(MMSigmaError, ValueError):
+    """A tensor that the model cannot take, e.g. an image smaller than one token."""
+
+
 class WeightsError(MMSigmaError, RuntimeError):
     """Trunk weights that are missing, unreadable or of another architecture."""
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
-from mmsigma.layout import TokenLayout
+from mmsigma.layout import Flow, TokenLayout
 
 POSITIONS = (
     'after_block',
@@ -33,26 +33,39 @@ POSITIONS = (
 )
 _SHORTHANDS = {'both': ('after_attention', 'after_mlp')}
 
-Step = Callable[[Tensor], Tensor]
+AttentionStep = Callable[[Tensor, Flow], tuple[Tensor, Tensor, Flow]]
+MLPStep = Callable[[Tensor, Flow], Tensor]
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of a trunk as two residual steps, ``x + attention(x)`` and ``x + mlp(x)``.
+    """One block of a trunk as two residual steps.
+
+    The first step gives its two summands apart, ``base + branch``. In most blocks ``base`` is the
+    block's input; where a block merges or pools tokens it is what the input has become.
 
     Attributes:
         module: The upstream module, for tuners that change layers inside it.
-        attention: ``(B, N, C) -> (B, N, C)``, the attention branch with its norm and scale.
-        mlp: ``(B, N, C) -> (B, N, C)``, the MLP branch with its norm and scale.
-        width: C, in channels.
+        width: C, channels behind the block.
+        attention: ``(tokens, flow) -> (base, branch, flow)``, the attention branch with its norm
+            and scale; both summands ``(B, N, C)``. None where upstream's block cannot be divided:
+            then only ``after_block`` exists.
+        mlp: ``(tokens, flow) -> branch``, the MLP branch ``(B, N, C)`` with its norm and scale.
         stage: Index of the resolution stage; 0 throughout a plain trunk.
+        stride: Side of a token behind the block, in pixels.
     """
 
     module: nn.Module
-    attention: Step
-    mlp: Step
     width: int
+    attention: AttentionStep | None
+    mlp: MLPStep | None
     stage: int = 0
+    stride: int = 16
+
+
+def residual(attention: Callable[[Tensor], Tensor]) -> AttentionStep:
+    """The attention step of a block that neither merges nor pools, from its branch alone."""
+    return lambda tokens, flow: (tokens, attention(tokens), flow)
 
 
 def resolve_positions(position: str | Sequence[str]) -> tuple[str, ...]:
@@ -105,32 +118,43 @@ class AdapterBank(nn.Module):
             self.at[key] = nn.ModuleDict()
         cast(nn.ModuleDict, self.at[key])[position] = adapter
 
-    def run(self, index: int, block: Block, x: Tensor, layout: TokenLayout) -> Tensor:
-        """Block ``index`` with its adapters: tokens ``(B, N, C)`` to tokens ``(B, N, C)``."""
+    def run(self, index: int, block: Block, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+        """Block ``index`` with its adapters: tokens ``(B, N, C)`` and what they stand for."""
+        if block.attention is None or block.mlp is None:
+            raise InvalidSettingError(
+                f'Block {index} has no steps to run; its trunk runs it whole.'
+            )
+        base, branch, flow = block.attention(x, flow)
+        branch = self.add(index, 'after_attention', branch, branch, flow.layout)
+        y = self.add(index, 'parallel_attention', base + branch, base, flow.layout)
+        y = self.add(index, 'after_attention_residual', y, y, flow.layout)
+
+        branch = block.mlp(y, flow)
+        branch = self.add(index, 'after_mlp', branch, branch, flow.layout)
+        z = self.add(index, 'parallel_mlp', y + branch, y, flow.layout)
+        return self.add(index, 'after_block', z, z, flow.layout), flow
+
+    def add(
+        self, index: int, position: str, tokens: Tensor, read: Tensor, layout: TokenLayout
+    ) -> Tensor:
+        """``tokens`` plus the update of the adapter at ``position``, if there is one.
+
+        Args:
+            index: The block.
+            position: Where the adapter sits.
+            tokens: ``(B, N, C)``, what the update is added to.
+            read: ``(B, N, C)``, what the adapter reads.
+            layout: What the tokens stand for.
+        """
         key = str(index)
-        empty: dict[str, nn.Module] = {}
-        places = cast(nn.ModuleDict, self.at[key]) if key in self.at else empty
-
-        def add(base: Tensor, position: str, read: Tensor) -> Tensor:
-            if position not in places:
-                return base
-            # Under autocast the operators choose their precision; without it a trunk stored in
-            # half precision must not force its dtype on float32 adapters.
-            adapter = places[position]
-            if torch.is_autocast_enabled(read.device.type):
-                return base + adapter(read, layout).to(base.dtype)
-            dtype = next((p.dtype for p in adapter.parameters()), read.dtype)
-            return base + adapter(read.to(dtype), layout).to(base.dtype)
-
-        branch = block.attention(x)
-        branch = add(branch, 'after_attention', branch)
-        y = add(x + branch, 'parallel_attention', x)
-        y = add(y, 'after_attention_residual', y)
-
-        branch = block.mlp(y)
-        branch = add(branch, 'after_mlp', branch)
-        z = add(y + branch, 'parallel_mlp', y)
-        return add(z, 'after_block', z)
+        if key not in self.at or position not in cast(nn.ModuleDict, self.at[key]):
+            return tokens
+        adapter = cast(nn.ModuleDict, self.at[key])[position]
+        # Under autocast the operators choose their precision; without it a trunk stored in
+        # half precision must not force its dtype on float32 adapters.
+        if not torch.is_autocast_enabled(read.device.type):
+            read = read.to(next((p.dtype for p in adapter.parameters()), read.dtype))
+        return tokens + adapter(read, layout).to(tokens.dtype)
 
 
 @dataclass
@@ -150,5 +174,15 @@ class Site:
     adapters: AdapterBank
 
     def put(self, index: int, position: str, adapter: nn.Module) -> None:
-        """Put an adapter module at a named position of a block."""
+        """Put an adapter module at a named position of a block.
+
+        Raises:
+            InvalidSettingError: The trunk's blocks are undivided and have no such position.
+        """
+        if self.blocks[index].attention is None and position != 'after_block':
+            raise InvalidSettingError(
+                f'Block {index} of this trunk is a {type(self.blocks[index].module).__name__}, '
+                f'which runs as a whole: it has the position after_block, not {position!r}. '
+                'Use after_block, or a trunk family that divides its blocks.'
+            )
         self.adapters.put(index, position, adapter)

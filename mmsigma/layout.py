@@ -1,6 +1,7 @@
 """What a sequence of tokens stands for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -29,3 +30,17 @@ class TokenLayout:
         """The grid as a contiguous map ``(B, C, height, width)``; the prefix is dropped."""
         grid = self.split(tokens)[1].unflatten(1, (self.height, self.width))
         return grid.permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What travels with the tokens through the blocks of one forward pass.
+
+    Attributes:
+        layout: What the tokens stand for where they are; blocks that pool change it.
+        shared: Whatever the trunk's embedding prepares once for all its blocks, e.g. rotary
+            embeddings; no one but the trunk's own blocks reads it.
+    """
+
+    layout: TokenLayout
+    shared: Any = None

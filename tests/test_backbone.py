@@ -6,12 +6,12 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError
-from tests.tiny import PATCH, TRUNKS, backbone, images, loss, same, shake, sigma
+from tests.tiny import TRUNKS, backbone, images, loss, map_shapes, padded, same, shake, sigma
 
 
 def deep(depth: int) -> dict:
     """Options of a tiny trunk of another depth, with random weights."""
-    args = {**TRUNKS['dinov2']['model_args'], 'depth': depth}
+    args = {**TRUNKS['dinov2'].config['model_args'], 'depth': depth}
     return {'model_args': args, 'weights': 'random'}
 
 
@@ -67,20 +67,21 @@ def test_blocks_behind_the_last_output_neither_run_nor_train(tuner: str) -> None
     assert any(p.requires_grad for p in used.parameters()) == (tuner in ('Full', 'BitFit'))
 
 
-@pytest.mark.parametrize(('height', 'width'), [(1, 1), (13, 43), (57, 83), (70, 14)])
+@pytest.mark.parametrize(('height', 'width'), [(16, 16), (19, 43), (57, 83), (70, 16)])
 @pytest.mark.parametrize('trunk', TRUNKS)
 def test_any_size(trunk: str, height: int, width: int) -> None:
     own = backbone(trunk)
     shake(own)
-    patch = PATCH[trunk]
     x = images(trunk, height, width, batch=1)
+    before = x.clone()
     maps = own(x)
-    assert {tuple(m.shape) for m in maps} == {(1, 32, -(-height // patch), -(-width // patch))}
+    shapes = map_shapes(trunk, height, width)
+    assert [tuple(m.shape) for m in maps] == [(1, *shape) for shape in shapes]
     assert all(m.is_contiguous() and m.dtype == torch.float32 for m in maps)
     # Padding is zeros at the right and bottom, and the input stays as it was.
-    padded = torch.zeros(1, 3, -(-height // patch) * patch, -(-width // patch) * patch)
-    padded[:, :, :height, :width] = x
-    assert same(own(padded), maps)
+    assert torch.equal(x, before)
+    whole = own(padded(trunk, x))
+    assert same(tuple(m[..., :h, :w] for m, (_, h, w) in zip(whole, shapes, strict=True)), maps)
 
 
 def test_images_of_a_batch_are_independent() -> None:
@@ -92,10 +93,9 @@ def test_images_of_a_batch_are_independent() -> None:
             assert torch.allclose(batched[i], alone[0], atol=1e-5)
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', [name for name in TRUNKS if TRUNKS[name].dropout])
 def test_trunk_mode_decides_about_dropout(trunk: str) -> None:
-    name = 'drop_rate' if trunk.startswith('mmpretrain') else 'proj_drop_rate'
-    args = {**TRUNKS[trunk]['model_args'], name: 0.5}
+    args = {**TRUNKS[trunk].config['model_args'], TRUNKS[trunk].dropout: 0.5}
 
     def twice(mode: str, training: bool) -> bool:
         own = backbone(trunk, trunk_options={'mode': mode, 'model_args': args}).train(training)

@@ -39,7 +39,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     'launch': BASE | {'files', 'datasets', 'backbone'},
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
-SIBLINGS = {'tuners': {'base'}, 'trunks': {'base', 'weights'}, 'necks': set()}
+SIBLINGS = {
+    'tuners': {'base'},
+    'trunks': {'base', 'weights', 'timm_models', 'mmpretrain_models'},
+    'necks': set(),
+}
 # Of the frameworks, under their own names: forks and originals share them.
 OPENMMLAB = {'mmengine', 'mmcv'}
 INSIDE_FUNCTIONS = {'mmpretrain'}

@@ -7,8 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError
-from mmsigma.injection import POSITIONS, AdapterBank, Block, resolve_indices, resolve_positions
-from mmsigma.layout import TokenLayout
+from mmsigma.injection import (
+    POSITIONS,
+    AdapterBank,
+    Block,
+    Site,
+    residual,
+    resolve_indices,
+    resolve_positions,
+)
+from mmsigma.layout import Flow, TokenLayout
 
 LAYOUT = TokenLayout(1, 3)
 
@@ -66,7 +74,10 @@ def test_order_of_positions(positions: tuple[str, ...]) -> None:
         bank.put(5, position, stubs[position])
         bank.put(6, position, Stub(99.0, log))  # another block's: not run
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
-    out = bank.run(5, Block(nn.Identity(), attention, mlp, 4), x, LAYOUT)
+    block = Block(nn.Identity(), 4, residual(attention), lambda y, _: mlp(y))
+    flow = Flow(LAYOUT)
+    out, behind = bank.run(5, block, x, flow)
+    assert behind is flow
     expected, reads = by_hand(x, stubs)
     assert torch.allclose(out, expected, rtol=0, atol=1e-14)
     order = [p for p in reads if p in positions]
@@ -74,6 +85,40 @@ def test_order_of_positions(positions: tuple[str, ...]) -> None:
     for position, (_, read, layout) in zip(order, log, strict=True):
         assert torch.allclose(read, reads[position], rtol=0, atol=1e-14)
         assert layout is LAYOUT
+
+
+@pytest.mark.parametrize('positions', SETS, ids='+'.join)
+def test_blocks_that_pool(positions: tuple[str, ...]) -> None:
+    """The residual step starts from the pooled tokens: what an adapter beside attention reads."""
+    bank, log, pooled = AdapterBank(), [], TokenLayout(1, 1)
+    stubs = {p: Stub(0.3 + 0.2 * i, log) for i, p in enumerate(positions)}
+    for position, stub in stubs.items():
+        bank.put(0, position, stub)
+
+    def pool(x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+        base = x.amax(1, keepdim=True)
+        return base, attention(base), Flow(pooled, 'rope')
+
+    def after(y: Tensor, flow: Flow) -> Tensor:
+        assert flow == Flow(pooled, 'rope')
+        return mlp(y)
+
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    out, flow = bank.run(0, Block(nn.Identity(), 4, pool, after), x, Flow(LAYOUT, 'rope'))
+    assert flow == Flow(pooled, 'rope')
+    assert torch.allclose(out, by_hand(x.amax(1, keepdim=True), stubs)[0], rtol=0, atol=1e-14)
+    assert all(layout is pooled for _, _, layout in log)
+
+
+def test_undivided_blocks_have_one_place() -> None:
+    blocks = [Block(nn.Tanh(), 4, None, None)]
+    site = Site(nn.Identity(), blocks, False, AdapterBank())
+    site.put(0, 'after_block', nn.Identity())
+    for position in POSITIONS[1:]:
+        with pytest.raises(InvalidSettingError, match=f"Tanh.*after_block, not '{position}'"):
+            site.put(0, position, nn.Identity())
+    with pytest.raises(InvalidSettingError, match='whole'):
+        site.adapters.run(0, blocks[0], torch.zeros(1, 3, 4), Flow(LAYOUT))
 
 
 def test_every_position_matters() -> None:

@@ -157,8 +157,8 @@ OWN_TRUNK = """
 import torch
 from torch import nn
 
-from mmsigma.injection import Block
-from mmsigma.layout import TokenLayout
+from mmsigma.injection import Block, residual
+from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
 from mmsigma.trunks.base import Trunk
 
@@ -173,7 +173,6 @@ class Layer(nn.Module):
 @TRUNKS.register_module()
 class OwnTrunk(Trunk):
     patch = 8
-    has_class_token = False
 
     def __init__(self, weights, width=6, mode='eval', dtype='float32'):
         model = nn.Sequential(nn.Conv2d(3, width, 8, 8), Layer(width), Layer(width))
@@ -181,15 +180,21 @@ class OwnTrunk(Trunk):
 
     def embed(self, images):
         grid = self.model[0](images.to(self.dtype))
-        return grid.flatten(2).transpose(1, 2), TokenLayout(*grid.shape[2:])
+        return grid.flatten(2).transpose(1, 2), Flow(TokenLayout(*grid.shape[2:]))
 
     def blocks(self):
         return [
-            Block(m, lambda x, m=m: m.one(x) * m.scale, m.two, m.one.out_features)
+            Block(
+                m,
+                m.one.out_features,
+                residual(lambda x, m=m: m.one(x) * m.scale),
+                lambda y, flow, m=m: m.two(y),
+                stride=8,
+            )
             for m in self.model[1:]
         ]
 
-    def norm(self, tokens):
+    def norm(self, tokens, index):
         return tokens
 """
 

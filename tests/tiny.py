@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -17,40 +16,9 @@ from torch import Tensor, nn
 from mmsigma import registry
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.injection import POSITIONS
+from tests.tiny_trunks import TRUNKS
 
 _FOLDER = TemporaryDirectory(prefix='mmsigma-tests-')
-_TIMM = {'embed_dim': 32, 'depth': 2, 'num_heads': 2}
-_ARCH = {'embed_dims': 32, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 64}
-
-# One line per trunk that the contract tests run on.
-TRUNKS: dict[str, dict[str, Any]] = {
-    'dinov2': {
-        'type': 'TimmViT',
-        'model_name': 'vit_small_patch14_dinov2',
-        'model_args': {**_TIMM, 'img_size': 56},
-    },
-    'registers': {
-        'type': 'TimmViT',
-        'model_name': 'vit_small_patch14_reg4_dinov2',
-        'model_args': {**_TIMM, 'img_size': 56},
-    },
-    'siglip': {  # no prefix tokens at all
-        'type': 'TimmViT',
-        'model_name': 'vit_base_patch16_siglip_512',
-        'model_args': {**_TIMM, 'img_size': 64},
-    },
-    'mmpretrain': {
-        'type': 'MMPretrainViT',
-        'arch': _ARCH,
-        'model_args': {'img_size': 56, 'patch_size': 14},
-    },
-    'mmpretrain-layerscale': {
-        'type': 'MMPretrainViT',
-        'arch': _ARCH,
-        'model_args': {'img_size': 56, 'patch_size': 14, 'layer_scale_init_value': 0.1},
-    },
-}
-PATCH = {name: 16 if name == 'siglip' else 14 for name in TRUNKS}
 
 # Small settings of tuners that have any; every other registered tuner is tested at its defaults.
 _SMALL: dict[str, dict[str, Any]] = {
@@ -83,48 +51,51 @@ CONTRACT += [(tuner, 'registers') for tuner in _VARIANTS]
 def state(trunk: str) -> dict[str, Tensor]:
     """The weights of a tiny trunk, in upstream's layout."""
     generator = torch.Generator().manual_seed(0)
-    own = _upstream(trunk).state_dict()
-    return {name: 0.3 * torch.randn(v.shape, generator=generator) for name, v in own.items()}
+    return {
+        name: 0.3 * torch.randn(v.shape, generator=generator) if v.is_floating_point() else v
+        for name, v in TRUNKS[trunk].upstream(True).state_dict().items()
+    }
 
 
 @cache
 def weights_file(trunk: str) -> str:
     """A file with these weights."""
     path = Path(_FOLDER.name, f'{trunk}.safetensors')
-    save_file(state(trunk), path)
+    save_file({name: v.contiguous() for name, v in state(trunk).items()}, path)
     return str(path)
 
 
-def upstream_maps(trunk: str, images: Tensor, norm: bool = True) -> list[Tensor]:
-    """What upstream's own model returns: the maps of the last blocks, all it can give so."""
-    if TRUNKS[trunk]['type'] == 'TimmViT':
-        model = _loaded(_upstream(trunk), trunk)
-        return model.forward_intermediates(images, norm=norm, intermediates_only=True)
-    # mmpretrain's norm goes with the last block only.
-    options: dict[str, Any] = {'out_indices': [-1]} if norm else {'out_indices': [0, 1]}
-    model = _loaded(_upstream(trunk, final_norm=norm, **options), trunk)
-    return list(model(images))
-
-
-def _upstream(trunk: str, **options: Any) -> nn.Module:
-    config = TRUNKS[trunk]
-    if config['type'] == 'TimmViT':
-        options |= {'num_classes': 0, 'global_pool': '', 'dynamic_img_size': True}
-        return timm.create_model(config['model_name'], **options, **config['model_args'])
-    from mmpretrain.models import VisionTransformer
-
-    return VisionTransformer(config['arch'], out_type='featmap', **options, **config['model_args'])
-
-
-def _loaded(model: nn.Module, trunk: str) -> nn.Module:
+def upstream(trunk: str, norm: bool = True) -> nn.Module:
+    """Upstream's own model, in eval mode, with the same weights."""
+    model = TRUNKS[trunk].upstream(norm)
     model.load_state_dict({name: state(trunk)[name] for name in model.state_dict()})
     model.eval()  # mmpretrain's returns None
     return model
 
 
+def upstream_maps(trunk: str, images: Tensor, norm: bool = True) -> list[Tensor]:
+    """What upstream's own model returns: the maps of the last blocks, all it can give so."""
+    return list(TRUNKS[trunk].maps(upstream(trunk, norm), images, norm))
+
+
+def padded(trunk: str, images: Tensor) -> Tensor:
+    """Images with zeros at the right and bottom, to the multiple that the trunk needs."""
+    tiny = TRUNKS[trunk]
+    multiple = tiny.multiple or tiny.patch
+    height, width = images.shape[-2:]
+    return nn.functional.pad(images, (0, -width % multiple, 0, -height % multiple))
+
+
+def map_shapes(trunk: str, height: int, width: int) -> list[tuple[int, int, int]]:
+    """Channels, rows and columns of the default output maps of an image of this size."""
+    tiny = TRUNKS[trunk]
+    strides = tiny.strides or [tiny.patch] * len(tiny.widths)
+    return [(c, -(-height // s), -(-width // s)) for c, s in zip(tiny.widths, strides, strict=True)]
+
+
 def trunk_config(trunk: str = 'dinov2', **options: Any) -> dict[str, Any]:
     """The config of a tiny trunk, with its weights unless others are given."""
-    return {'weights': weights_file(trunk), **TRUNKS[trunk], **options}
+    return {'weights': weights_file(trunk), **TRUNKS[trunk].config, **options}
 
 
 def backbone(
@@ -151,7 +122,8 @@ def images(
 ) -> Tensor:
     """Random images, 4 x 4 tokens large unless a size in pixels is given."""
     generator = torch.Generator().manual_seed(1)
-    size = (height or 4 * PATCH[trunk], width or 4 * PATCH[trunk])
+    side = 4 * TRUNKS[trunk].patch
+    size = (height or side, width or side)
     return torch.randn(batch, 3, *size, generator=generator)
 
 

@@ -2,14 +2,16 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.errors import UnknownNameError, unknown
-from mmsigma.injection import Block
-from mmsigma.layout import TokenLayout
+from mmsigma.errors import InvalidInputError, UnknownNameError, unknown
+from mmsigma.injection import AdapterBank, Block
+from mmsigma.layout import Flow
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 MODES = ('eval', 'train')
@@ -18,8 +20,11 @@ MODES = ('eval', 'train')
 def fingerprint(model: nn.Module) -> str:
     """32 hexadecimal digits that identify the weights of ``model``, whatever its dtype was stored.
 
-    SHA-256 over names, shapes and values of its state dict; about 0.1 s for 100 MB.
+    SHA-256 over names, shapes and values of its state dict; about 0.1 s for 100 MB. A model on the
+    meta device has no values, so its fingerprint identifies nothing: ``meta``.
     """
+    if any(value.is_meta for value in model.state_dict().values()):
+        return 'meta'
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f'{name}{tuple(value.shape)}'.encode())
@@ -42,13 +47,14 @@ class Trunk(nn.Module, ABC):
         dtype: Storage and computation dtype: ``float32``, ``bfloat16`` or ``float16``.
 
     Attributes:
-        patch: Side of a token, in pixels.
+        patch: Side of a token at the embedding, in pixels.
+        multiple: Images are padded to whole multiples of this many pixels; ``patch`` by default.
         has_class_token: Whether the first token is a class token.
         fingerprint: See :func:`fingerprint`; taken in float32 before ``dtype`` applies.
     """
 
     patch: int
-    has_class_token: bool
+    has_class_token: bool = False
     model: Any  # upstream's own class; each family knows which
 
     def __init__(self, model: nn.Module, name: str, loaded: bool, mode: str, dtype: str) -> None:
@@ -73,14 +79,54 @@ class Trunk(nn.Module, ABC):
         """The dtype the trunk computes in."""
         return next(self.model.parameters()).dtype
 
+    @property
+    def multiple(self) -> int:
+        """Images are padded to whole multiples of this many pixels."""
+        return self.patch
+
     @abstractmethod
-    def embed(self, images: Tensor) -> tuple[Tensor, TokenLayout]:
-        """Tokens ``(B, N, C)`` of images ``(B, 3, H, W)``, H and W multiples of :attr:`patch`."""
+    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+        """Tokens ``(B, N, C)`` of images ``(B, 3, H, W)``, H and W as :meth:`pad` leaves them."""
 
     @abstractmethod
     def blocks(self) -> list[Block]:
         """The blocks in the order in which they run."""
 
     @abstractmethod
-    def norm(self, tokens: Tensor) -> Tensor:
-        """The final norm, applied to every output map (or nothing, as configured)."""
+    def norm(self, tokens: Tensor, index: int) -> Tensor:
+        """What upstream has between block ``index`` and its map: the final norm, or nothing."""
+
+    def pad(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` with zeros at the right and bottom, to whole tokens.
+
+        Raises:
+            InvalidInputError: An image smaller than one token.
+        """
+        height, width = images.shape[-2:]
+        if min(height, width) < self.patch:
+            raise InvalidInputError(
+                f'An image of {height} x {width} pixels is smaller than one token of {self.name}, '
+                f'{self.patch} x {self.patch} pixels. Resize or pad it, or check the order of '
+                'axes: images are (batch, 3, height, width).'
+            )
+        down, right = -height % self.multiple, -width % self.multiple
+        return F.pad(images, (0, right, 0, down)) if down or right else images
+
+    def maps(self, images: Tensor, adapters: AdapterBank, outputs: Collection[int]) -> list[Tensor]:
+        """Run the blocks with their adapters; the maps of the blocks in ``outputs``.
+
+        Args:
+            images: ``(B, 3, H, W)``, as :meth:`pad` leaves them.
+            adapters: The adapters, by block.
+            outputs: Indices of blocks.
+
+        Returns:
+            Maps ``(B, C, H / stride, W / stride)``, in the order of the blocks.
+        """
+        tokens, flow = self.embed(images)
+        found = []
+        for index, block in enumerate(self.blocks()[: max(outputs) + 1]):
+            tokens, flow = adapters.run(index, block, tokens, flow)
+            if index in outputs:
+                found.append(flow.layout.to_map(self.norm(tokens, index)))
+        return found

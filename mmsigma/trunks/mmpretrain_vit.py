@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError, WeightsError
-from mmsigma.injection import Block
-from mmsigma.layout import TokenLayout
+from mmsigma.injection import Block, residual
+from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
 from mmsigma.trunks import weights as weight_files
 from mmsigma.trunks.base import Trunk
@@ -79,7 +79,7 @@ class MMPretrainViT(Trunk):
             # The FFN shall return its branch; AdapterBank adds the identity, as it does for all.
             layer.ffn.add_identity = False
 
-    def embed(self, images: Tensor) -> tuple[Tensor, TokenLayout]:
+    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
         """Patch, class token and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         patches, (height, width) = model.patch_embed(images.to(self.dtype))
@@ -95,16 +95,17 @@ class MMPretrainViT(Trunk):
         )
         tokens = model.pre_norm(model.drop_after_pos(patches + position))
         prefix = model.num_extra_tokens
-        return tokens, TokenLayout(height, width, prefix, self.has_class_token)
+        return tokens, Flow(TokenLayout(height, width, prefix, self.has_class_token))
 
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""
+        width = self.model.embed_dims
         return [
-            Block(b, partial(_attention, b), partial(_mlp, b), self.model.embed_dims)
+            Block(b, width, residual(partial(_attention, b)), partial(_mlp, b), stride=self.patch)
             for b in self.model.layers
         ]
 
-    def norm(self, tokens: Tensor) -> Tensor:
+    def norm(self, tokens: Tensor, index: int) -> Tensor:
         """The final norm; see :meth:`Trunk.norm`."""
         return self.model.ln1(tokens) if self.final_norm else tokens
 
@@ -113,5 +114,5 @@ def _attention(layer: Any, x: Tensor) -> Tensor:
     return layer.attn(layer.ln1(x))
 
 
-def _mlp(layer: Any, x: Tensor) -> Tensor:
+def _mlp(layer: Any, x: Tensor, flow: Flow) -> Tensor:
     return layer.ffn(layer.ln2(x))

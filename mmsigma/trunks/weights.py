@@ -1,6 +1,7 @@
 """Reads weight files and loads them strictly."""
 
 import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,44 @@ def read(path: str) -> dict[str, Tensor]:
             f'{" / ".join(_WRAPPERS)}; found: {found}. Give a state dict.'
         )
     return tensors
+
+
+def to_timm(
+    state: dict[str, Tensor], model: nn.Module, model_name: str, source: str
+) -> dict[str, Tensor]:
+    """Weights in the layout of a timm model.
+
+    timm converts releases of other code bases, and resamples position embeddings of another image
+    size; see the ``checkpoint_filter_fn`` beside the model's class.
+
+    Args:
+        state: Tensors as the file has them.
+        model: The timm model they are for.
+        model_name: Its name, for messages.
+        source: Where they come from, for messages.
+
+    Raises:
+        WeightsError: timm cannot convert them.
+    """
+    module = sys.modules[type(model).__module__]
+    convert = getattr(module, 'checkpoint_filter_fn', None)
+    if convert is None:
+        return state
+    try:
+        return convert(state, model)
+    except (
+        RuntimeError,
+        ValueError,
+        AssertionError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise WeightsError(
+            f'Trunk weights {source!r} do not fit this architecture: timm cannot convert them to '
+            f'{model_name!r} ({error}). Give the weights of this architecture, or the architecture '
+            'of these weights.'
+        ) from error
 
 
 def load(

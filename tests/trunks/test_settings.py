@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError
+from mmsigma.errors import InvalidInputError, InvalidSettingError, MMSigmaError, UnknownNameError
 from mmsigma.registry import TRUNKS as REGISTRY
 from mmsigma.registry import build
-from tests.tiny import PATCH, TRUNKS, backbone, images, trunk_config
+from tests.tiny import TRUNKS, backbone, images, trunk_config
 
 TIMM, MMPRETRAIN = 'dinov2', 'mmpretrain'
-TINY = TRUNKS[TIMM]['model_args']
+TINY = TRUNKS[TIMM].config['model_args']
 
 
 @pytest.mark.parametrize(
@@ -39,25 +39,23 @@ TINY = TRUNKS[TIMM]['model_args']
             [
                 "'swin_tiny_patch4_window7_224'",
                 'SwinTransformer',
-                'standard pre-norm block',
-                'vit_*',
+                "type='TimmSwin'",
             ],
         ),
         (
             TIMM,
             {'model_name': 'resnet18', 'model_args': None},
             InvalidSettingError,
-            ["'resnet18'", 'plain ViT', 'ResNet'],
+            ["'resnet18'", 'dynamic_img_size', 'ResNet'],
         ),
         (
             TIMM,
             {'model_name': 'vit_small_patch16_18x2_224', 'model_args': TINY},
             InvalidSettingError,
-            ['18x2', 'ParallelThingsBlock', 'standard pre-norm block'],
+            ['18x2', 'ParallelThingsBlock', "type='TimmGeneric'"],
         ),
-        (TIMM, {'model_args': {'depht': 2}}, InvalidSettingError, ["'depht'", 'plain ViT']),
+        (TIMM, {'model_args': {'depht': 2}}, InvalidSettingError, ["'depht'", 'model_args']),
         (TIMM, {'model_args': {**TINY, 'num_heads': 5}}, InvalidSettingError, ['divisible']),
-        (TIMM, {'model_args': {'global_pool': 'avg'}}, InvalidSettingError, ['global_pool']),
         (MMPRETRAIN, {'arch': 'deit-smal'}, InvalidSettingError, ["'deit-smal'", 'deit-small']),
         (
             MMPRETRAIN,
@@ -79,7 +77,7 @@ def test_errors(trunk: str, options: dict, error: type[MMSigmaError], parts: lis
 @pytest.mark.parametrize('trunk', [TIMM, MMPRETRAIN])
 def test_weights_have_no_default(trunk: str) -> None:
     with pytest.raises(InvalidSettingError, match='needs `weights`, which has no default'):
-        build(REGISTRY, TRUNKS[trunk])
+        build(REGISTRY, TRUNKS[trunk].config)
 
 
 @pytest.mark.parametrize('config', [None, 'TimmViT', {'weights': 'random'}], ids=str)
@@ -106,21 +104,35 @@ def test_dtype(trunk: str, dtype: str) -> None:
 def test_contract(trunk: str) -> None:
     """What every family says of itself."""
     own = build(REGISTRY, trunk_config(trunk))
-    assert own.patch == PATCH[trunk]
+    tiny = TRUNKS[trunk]
+    assert own.patch == tiny.patch
+    assert own.multiple == (tiny.multiple or tiny.patch)
     assert not own.training
-    tokens, layout = own.embed(images(trunk, 2 * own.patch, 3 * own.patch))
-    prefix = {'siglip': 0, 'registers': 5}.get(trunk, 1)
-    assert (layout.height, layout.width, layout.prefix) == (2, 3, prefix)
-    assert layout.class_token == own.has_class_token == (trunk != 'siglip')
-    assert tokens.shape == (2, prefix + 6, 32)
     blocks = own.blocks()
-    assert len(blocks) == 2
+    assert len(blocks) == tiny.depth
+    assert all(block.module in list(own.modules()) for block in blocks)
+    assert [b.stage for b in blocks] == sorted(b.stage for b in blocks)
+    if blocks[0].attention is None:
+        return
+    tokens, flow = own.embed(own.pad(images(trunk, 2 * own.patch, 3 * own.patch)))
+    assert flow.layout.prefix == tiny.prefix
+    assert flow.layout.class_token == own.has_class_token == tiny.class_token
     for block in blocks:
-        assert (block.width, block.stage) == (32, 0)
-        assert block.module in list(own.modules())
         # Branches, without the identity: an adapter can sit on either.
-        y = tokens + block.attention(tokens)
-        z = y + block.mlp(y)
-        assert z.shape == tokens.shape
-        assert not torch.allclose(z, tokens)
+        base, branch, flow = block.attention(tokens, flow)
+        y = base + branch
+        z = y + block.mlp(y, flow)
+        area = flow.layout.height * flow.layout.width
+        assert z.shape == (2, tiny.prefix + area, block.width)
+        assert not torch.allclose(z, base)
         tokens = z
+
+
+@pytest.mark.parametrize('trunk', TRUNKS)
+def test_an_image_smaller_than_a_token(trunk: str) -> None:
+    patch = TRUNKS[trunk].patch
+    for size in ((patch - 1, 4 * patch), (4 * patch, 1)):
+        with pytest.raises(InvalidInputError) as caught:
+            backbone(trunk)(torch.zeros(1, 3, *size))
+        assert f'{size[0]} x {size[1]} pixels' in str(caught.value)
+        assert f'{patch} x {patch} pixels' in str(caught.value)

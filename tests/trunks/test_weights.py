@@ -78,7 +78,7 @@ def test_without_final_norm_mmpretrain_needs_none_in_the_file(tmp_path: Path) ->
 
 def test_position_embedding_is_resampled_as_timm_does(tmp_path: Path) -> None:
     """Weights of another image size give the features of timm's own conversion."""
-    args = {**TRUNKS['dinov2']['model_args'], 'img_size': 84}
+    args = {**TRUNKS['dinov2'].config['model_args'], 'img_size': 84}
     other = timm.create_model('vit_small_patch14_dinov2', num_classes=0, global_pool='', **args)
     write(tmp_path / TORCH, other.state_dict())
     own = load(tmp_path / TORCH).model.pos_embed
@@ -228,7 +228,7 @@ def test_weights_of_another_family(ours: str, theirs: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize('args', [{'embed_dim': 64}, {'depth': 3}, {'num_heads': 4}])
 def test_weights_of_another_size(args: dict) -> None:
-    options = {'model_args': {**TRUNKS['dinov2']['model_args'], **args}}
+    options = {'model_args': {**TRUNKS['dinov2'].config['model_args'], **args}}
     if 'num_heads' in args:  # nothing in the file tells
         load(trunk_config()['weights'], **options)
     else:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError, UnknownNameError
-from mmsigma.injection import Block, Site
+from mmsigma.injection import Block, Site, residual
 from mmsigma.layout import TokenLayout
 from mmsigma.tuners.sigma import SIGMA
 from tests.tiny import backbone, images, same, shake, sigma
@@ -43,7 +43,8 @@ def attach(tuner: SIGMA, blocks: list[Block], class_token: bool = False) -> Reco
 
 
 def block(width: int = WIDTH, stage: int = 0) -> Block:
-    return Block(nn.Identity(), nn.Identity(), nn.Identity(), width, stage)
+    steps = residual(nn.Identity()), lambda y, flow: y
+    return Block(nn.Identity(), width, *steps, stage)
 
 
 def make(layout: str = 'class+registers', seed: int = 0, **settings: Any) -> nn.Module:
