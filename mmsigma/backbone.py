@@ -66,7 +66,8 @@ class AdaptedBackbone(nn.Module):
             block.module.requires_grad_(False)
 
         trained = {name for name, p in self.trunk.named_parameters() if p.requires_grad}
-        buffers = {name for name, _ in self.trunk.named_buffers()} if trained else set()
+        parameters = {name for name, _ in self.trunk.named_parameters()}
+        buffers = set(self.trunk.state_dict()) - parameters if trained else set()
         self._kept_trunk = frozenset(trained | buffers)
         self.register_state_dict_post_hook(_drop_frozen)
 

@@ -2,6 +2,8 @@
 
 from mmsigma.trunks.base import Trunk
 from mmsigma.trunks.mmpretrain_vit import MMPretrainViT
+from mmsigma.trunks.timm_beit import TimmBEiT
+from mmsigma.trunks.timm_eva import TimmEVA
 from mmsigma.trunks.timm_vit import TimmViT
 
-__all__ = ['MMPretrainViT', 'TimmViT', 'Trunk']
+__all__ = ['MMPretrainViT', 'TimmBEiT', 'TimmEVA', 'TimmViT', 'Trunk']

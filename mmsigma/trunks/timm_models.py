@@ -22,6 +22,9 @@ FAMILIES = {
     'SwinTransformerV2': 'TimmSwin',
 }
 
+# What upstream's plain transformers have behind their final norm; a trunk ends there.
+HEAD = ('head.', 'fc_norm.', 'attn_pool.', 'head_dist.')
+
 
 def create(model_name: str, model_args: dict[str, Any] | None, **defaults: Any) -> Any:
     """A timm model without classifier, its weights random.
@@ -76,6 +79,17 @@ def require(
         f'{family} cannot run {model_name!r}, a {found}{inside}. '
         f'Use trunk=dict(type={served!r}, ...).'
     )
+
+
+def cut_head(model: Any) -> None:
+    """Remove what a plain transformer has behind its final norm: pooling, its norm, classifier.
+
+    A model that norms after pooling has no final norm, before and after.
+    """
+    model.global_pool = ''
+    model.attn_pool = None
+    model.fc_norm = nn.Identity()
+    model.head = nn.Identity()
 
 
 def load(

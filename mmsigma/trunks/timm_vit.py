@@ -13,9 +13,6 @@ from mmsigma.registry import TRUNKS
 from mmsigma.trunks import timm_models
 from mmsigma.trunks.base import Trunk
 
-# What upstream has behind its final norm; a trunk ends there.
-_HEAD = ('head.', 'fc_norm.', 'attn_pool.')
-
 
 @TRUNKS.register_module()
 class TimmViT(Trunk):
@@ -43,12 +40,12 @@ class TimmViT(Trunk):
         final_norm: bool = True,
         model_args: dict[str, Any] | None = None,
     ) -> None:
-        # Without pooling ('') nothing behind the final norm is built; dynamic_img_size resamples
-        # the position embedding to the grid of each input.
-        model = timm_models.create(model_name, model_args, global_pool='', dynamic_img_size=True)
+        # dynamic_img_size resamples the position embedding to the grid of each input.
+        model = timm_models.create(model_name, model_args, dynamic_img_size=True)
         known = (VisionTransformer, UpstreamBlock, ResPostBlock)
         timm_models.require(model, model_name, 'TimmViT', known, getattr(model, 'blocks', ()))
-        loaded = timm_models.load(model, model_name, weights, model_args, _HEAD)
+        timm_models.cut_head(model)
+        loaded = timm_models.load(model, model_name, weights, model_args, timm_models.HEAD)
         super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
         if not final_norm:
             self.model.norm = nn.Identity()

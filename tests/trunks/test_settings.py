@@ -100,6 +100,7 @@ def test_dtype(trunk: str, dtype: str) -> None:
         assert torch.equal(ours, reference) == (dtype == 'float32')
 
 
+@torch.no_grad()
 @pytest.mark.parametrize('trunk', TRUNKS)
 def test_contract(trunk: str) -> None:
     """What every family says of itself."""
