@@ -49,15 +49,26 @@ class Tiny:
 def timm_tiny(
     family: str, model_name: str, model_args: dict[str, Any], patch: int, **facts: Any
 ) -> Tiny:
-    """A timm model with these arguments, compared with its ``forward_intermediates``."""
+    """A timm model with these arguments, compared with its ``forward_intermediates``.
+
+    Beside the facts of :class:`Tiny`: ``options``, further arguments of upstream's model, and
+    ``behind``, the names of what it has behind the trunk.
+    """
     options = {'num_classes': 0, **facts.pop('options', {})}
+    behind = facts.pop('behind', ())
+
+    def upstream(norm: bool) -> nn.Module:
+        model = timm.create_model(model_name, **options, **model_args)
+        for name in behind:
+            setattr(model, name, nn.Identity())
+        return model
 
     def maps(model: Any, images: Tensor, norm: bool) -> Sequence[Tensor]:
         return model.forward_intermediates(images, norm=norm, intermediates_only=True)
 
     return Tiny(
         config={'type': family, 'model_name': model_name, 'model_args': model_args},
-        upstream=lambda norm: timm.create_model(model_name, **options, **model_args),
+        upstream=upstream,
         maps=facts.pop('maps', maps),
         patch=patch,
         **facts,

@@ -1,0 +1,157 @@
+"""Swin Transformer (Liu et al., arXiv 2103.14030) and Swin V2 (arXiv 2111.09883) in timm."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
+from torch import Tensor, nn
+
+from mmsigma.errors import InvalidInputError
+from mmsigma.injection import Block
+from mmsigma.layout import Flow, TokenLayout
+from mmsigma.registry import TRUNKS
+from mmsigma.trunks import timm_models
+from mmsigma.trunks.base import Trunk
+
+
+@TRUNKS.register_module()
+class TimmSwin(Trunk):
+    """A ``timm.models.SwinTransformer`` or ``SwinTransformerV2``.
+
+    Upstream merges patches at the start of a stage; that is part of the attention step of the
+    stage's first block. Upstream pads windows inside its blocks, so any grid runs. When the model
+    is built for an ``img_size`` whose last stages are no larger than a window, these stages neither
+    shift windows nor keep larger ones, whatever the images are: as upstream, which
+    ``model_args=dict(always_partition=True)`` makes shift everywhere.
+
+    Args:
+        model_name: timm's name, e.g. ``swin_tiny_patch4_window7_224``.
+        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
+        mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.
+        final_norm: Whether the last block's map passes the model's final norm; earlier ones never
+            do, since it is the width of the last stage.
+        model_args: Further arguments of the timm model, e.g. ``dict(drop_path_rate=0.2)``.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+        InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
+        WeightsError: The weights cannot be had, read or loaded.
+        InvalidInputError: At run time, a grid that is no whole windows for Swin V2 in float16.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        weights: str,
+        mode: str = 'eval',
+        dtype: str = 'float32',
+        final_norm: bool = True,
+        model_args: dict[str, Any] | None = None,
+    ) -> None:
+        # Not strict: the masks of shifted windows are made for the grid of each input.
+        model = timm_models.create(model_name, model_args, strict_img_size=False)
+        timm_models.require(model, model_name, 'TimmSwin', (SwinTransformer, SwinTransformerV2), ())
+        model.head = nn.Identity()
+        loaded = timm_models.load(model, model_name, weights, model_args, ('head.',))
+        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
+        if not final_norm:
+            self.model.norm = nn.Identity()
+        self.patch = model.patch_embed.patch_size[0]
+        self.last = sum(len(stage.blocks) for stage in model.layers) - 1
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+        """Patch embedding; see :meth:`Trunk.embed`."""
+        if self.dtype == torch.float16:
+            self._check_windows(*images.shape[-2:])
+        grid = self.model.patch_embed(images.to(self.dtype))  # (B, h, w, C)
+        return grid.flatten(1, 2), Flow(TokenLayout(grid.shape[1], grid.shape[2]))
+
+    def blocks(self) -> list[Block]:
+        """The blocks of all stages; see :meth:`Trunk.blocks`."""
+        found = []
+        for index, stage in enumerate(self.model.layers):
+            merge = stage.downsample  # the identity in the first stage
+            for block in stage.blocks:
+                v2 = isinstance(block, SwinTransformerV2Block)
+                found.append(
+                    Block(
+                        block,
+                        block.dim,
+                        partial(_post_attention if v2 else _attention, block, merge),
+                        partial(_post_mlp if v2 else _mlp, block),
+                        stage=index,
+                        stride=self.patch * 2**index,
+                    )
+                )
+                merge = None
+        return found
+
+    def end_at(self, outputs: Collection[int]) -> None:
+        """Freeze patch merging behind the last output, and a norm that no output passes."""
+        blocks = self.blocks()
+        for index, stage in enumerate(self.model.layers):
+            if index > blocks[max(outputs)].stage:
+                stage.downsample.requires_grad_(False)
+        if self.last not in outputs:
+            self.model.norm.requires_grad_(False)
+
+    def norm(self, tokens: Tensor, index: int) -> Tensor:
+        """The final norm, behind the last block only; see :meth:`Trunk.norm`."""
+        return self.model.norm(tokens) if index == self.last else tokens
+
+    def _check_windows(self, height: int, width: int) -> None:
+        """Refuse images whose windows Swin V2 would pad, where float16 gives NaN.
+
+        Its cosine attention divides by the length of the keys, zero for padding, or at least by
+        1e-12, which float16 rounds to zero.
+        """
+        for block in self.blocks():
+            if not isinstance(block.module, SwinTransformerV2Block):
+                return
+            window = block.module.window_size
+            rows, columns = -(-height // block.stride), -(-width // block.stride)
+            if rows % window[0] or columns % window[1]:
+                raise InvalidInputError(
+                    f'{self.name} cannot run an image of {height} x {width} pixels in float16: at '
+                    f'stride {block.stride} it has {rows} x {columns} tokens, which are no whole '
+                    f'windows of {window[0]} x {window[1]}, and Swin V2 divides by zero where '
+                    "windows are padded. Use dtype='bfloat16', or images of whole windows."
+                )
+
+
+def _grid(merge: nn.Module | None, x: Tensor, flow: Flow) -> Tensor:
+    """Tokens as a map ``(B, h, w, C)``, merged where a stage begins."""
+    grid = x.unflatten(1, (flow.layout.height, flow.layout.width))
+    return grid if merge is None else merge(grid)
+
+
+def _step(base: Tensor, branch: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    """Maps as tokens, and what these stand for."""
+    layout = TokenLayout(base.shape[1], base.shape[2])
+    return base.flatten(1, 2), branch.flatten(1, 2), replace(flow, layout=layout)
+
+
+def _attention(
+    block: Any, merge: nn.Module | None, x: Tensor, flow: Flow
+) -> tuple[Tensor, Tensor, Flow]:
+    base = _grid(merge, x, flow)
+    return _step(base, block.drop_path1(block._attn(block.norm1(base))), flow)
+
+
+def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+    return block.drop_path2(block.mlp(block.norm2(x)))
+
+
+def _post_attention(
+    block: Any, merge: nn.Module | None, x: Tensor, flow: Flow
+) -> tuple[Tensor, Tensor, Flow]:
+    base = _grid(merge, x, flow)
+    return _step(base, block.drop_path1(block.norm1(block._attn(base))), flow)
+
+
+def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+    return block.drop_path2(block.norm2(block.mlp(x)))
