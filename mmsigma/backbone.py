@@ -6,13 +6,13 @@
       at each output block: trunk.norm ─> map (B,C,h,w) ─crop─> neck, head
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from mmsigma import checkpoint
-from mmsigma.errors import CheckpointMismatchError
+from mmsigma.errors import CheckpointMismatchError, InvalidSettingError
 from mmsigma.injection import AdapterBank, Block, Site, resolve_indices
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 from mmsigma.trunks.base import Trunk
@@ -53,9 +53,15 @@ class AdaptedBackbone(nn.Module):
         self.adapters = AdapterBank()
         blocks = self.trunk.blocks()
         depth = len(blocks)
+        possible = self.trunk.outputs()
         if out_indices is None:
-            out_indices = _default_outputs(blocks)
+            out_indices = _default_outputs(blocks, possible)
         self.out_indices = resolve_indices(out_indices, depth, 'out_indices')
+        if any(index not in possible for index in self.out_indices):
+            raise InvalidSettingError(
+                f'out_indices {list(self.out_indices)} of {self.trunk.name}: only these blocks end '
+                f'a map that the model returns: {list(possible)}.'
+            )
 
         used = blocks[: self.out_indices[-1] + 1]
         self.trunk.requires_grad_(False)
@@ -64,6 +70,7 @@ class AdaptedBackbone(nn.Module):
             parameter.requires_grad_(True)
         for block in blocks[len(used) :]:  # never run, so they must not wait for gradients
             block.module.requires_grad_(False)
+        self.trunk.end_at(self.out_indices)
 
         trained = {name for name, p in self.trunk.named_parameters() if p.requires_grad}
         parameters = {name for name, _ in self.trunk.named_parameters()}
@@ -154,13 +161,12 @@ class AdaptedBackbone(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _default_outputs(blocks: Sequence[Block]) -> list[int]:
+def _default_outputs(blocks: Sequence[Block], possible: Collection[int]) -> list[int]:
     """The last block of each stage; of a single stage, four blocks evenly spaced."""
-    depth = len(blocks)
-    if blocks[-1].stage == 0:
-        return sorted({round(depth * part / 4) - 1 for part in (1, 2, 3, 4)} - {-1})
-    ends = [i for i in range(depth - 1) if blocks[i].stage != blocks[i + 1].stage]
-    return [*ends, depth - 1]
+    if blocks[-1].stage:
+        return list({blocks[index].stage: index for index in sorted(possible)}.values())
+    chosen, depth = sorted(possible), len(possible)
+    return [chosen[i] for i in sorted({round(depth * k / 4) - 1 for k in (1, 2, 3, 4)} - {-1})]
 
 
 def _drop_frozen(

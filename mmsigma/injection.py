@@ -146,15 +146,20 @@ class AdapterBank(nn.Module):
             read: ``(B, N, C)``, what the adapter reads.
             layout: What the tokens stand for.
         """
+        update = self.update(index, position, read, layout)
+        return tokens if update is None else tokens + update.to(tokens.dtype)
+
+    def update(self, index: int, position: str, read: Tensor, layout: TokenLayout) -> Tensor | None:
+        """What the adapter at ``position`` of block ``index`` returns, or None without one."""
         key = str(index)
         if key not in self.at or position not in cast(nn.ModuleDict, self.at[key]):
-            return tokens
+            return None
         adapter = cast(nn.ModuleDict, self.at[key])[position]
         # Under autocast the operators choose their precision; without it a trunk stored in
         # half precision must not force its dtype on float32 adapters.
         if not torch.is_autocast_enabled(read.device.type):
             read = read.to(next((p.dtype for p in adapter.parameters()), read.dtype))
-        return tokens + adapter(read, layout).to(tokens.dtype)
+        return adapter(read, layout)
 
 
 @dataclass

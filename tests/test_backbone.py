@@ -6,6 +6,7 @@ from mmengine.model import BaseModule
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError
+from mmsigma.injection import POSITIONS
 from tests.tiny import TRUNKS, backbone, images, loss, map_shapes, padded, same, shake, sigma
 
 
@@ -138,3 +139,10 @@ def test_unknown_names(arguments: dict, parts: list[str]) -> None:
     with pytest.raises(UnknownNameError) as caught:
         backbone(**arguments)
     assert all(part in str(caught.value) for part in parts), caught.value
+
+
+@pytest.mark.parametrize('trunk', [t for t in TRUNKS if TRUNKS[t].positions != POSITIONS])
+def test_undivided_blocks_refuse_what_sits_inside(trunk: str) -> None:
+    for tuner in ('Mona', sigma(position='after_mlp')):
+        with pytest.raises(InvalidSettingError, match=r'runs as a whole.*after_block'):
+            backbone(trunk, tuner)

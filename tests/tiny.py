@@ -43,7 +43,14 @@ TUNERS: dict[str, dict[str, Any]] = {
     for label, config in (_REGISTERED | _VARIANTS).items()
 }
 # The contract table: every registered tuner on every trunk, and its variants on one.
-CONTRACT = [(tuner, trunk) for tuner in _REGISTERED for trunk in TRUNKS]
+# Methods that sit inside a block, and so refuse trunks whose blocks run whole.
+INSIDE = {'Mona'}
+CONTRACT = [
+    (tuner, trunk)
+    for tuner in _REGISTERED
+    for trunk in TRUNKS
+    if tuner not in INSIDE or TRUNKS[trunk].positions == POSITIONS
+]
 CONTRACT += [(tuner, 'registers') for tuner in _VARIANTS]
 
 

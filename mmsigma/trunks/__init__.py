@@ -4,6 +4,7 @@ from mmsigma.trunks.base import Trunk
 from mmsigma.trunks.mmpretrain_vit import MMPretrainViT
 from mmsigma.trunks.timm_beit import TimmBEiT
 from mmsigma.trunks.timm_eva import TimmEVA
+from mmsigma.trunks.timm_generic import TimmGeneric
 from mmsigma.trunks.timm_hiera import TimmHiera
 from mmsigma.trunks.timm_hieradet import TimmHieraDet
 from mmsigma.trunks.timm_sam import TimmSAM
@@ -14,6 +15,7 @@ __all__ = [
     'MMPretrainViT',
     'TimmBEiT',
     'TimmEVA',
+    'TimmGeneric',
     'TimmHiera',
     'TimmHieraDet',
     'TimmSAM',

@@ -92,6 +92,17 @@ class Trunk(nn.Module, ABC):
     def blocks(self) -> list[Block]:
         """The blocks in the order in which they run."""
 
+    def outputs(self) -> Collection[int]:
+        """Indices of the blocks whose output can become a map: all, unless a family says else."""
+        return range(len(self.blocks()))
+
+    def end_at(self, outputs: Collection[int]) -> None:
+        """Drop what no map of these blocks needs, where upstream would run or train it in vain.
+
+        Called once, after the fingerprint is taken. Blocks behind the last output need not be
+        dropped: they neither run nor train.
+        """
+
     @abstractmethod
     def norm(self, tokens: Tensor, index: int) -> Tensor:
         """What upstream has between block ``index`` and its map: the final norm, or nothing."""
