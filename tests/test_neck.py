@@ -74,13 +74,31 @@ def test_levels_equal_the_reference(level: int, source: str) -> None:
         assert torch.allclose(neck(given)[level], expected, rtol=0, atol=1e-10)
 
 
+def test_maps_of_a_hierarchical_trunk_keep_their_resolution() -> None:
+    widths, strides = (8, 16, 32, 64), (4, 8, 16, 32)
+    neck = SimpleFeaturePyramid(widths, 8, in_strides=strides, source='each')
+    sizes = [(12, 7), (6, 4), (3, 2), (2, 1)]
+    given = [torch.randn(1, c, *size) for c, size in zip(widths, sizes, strict=True)]
+    assert [tuple(level.shape[2:]) for level in neck(given)] == sizes
+    # All levels from a last map of stride 32: up to three doublings.
+    neck = SimpleFeaturePyramid(widths, 8, in_strides=strides)
+    assert [level.shape[-1] for level in neck(given)] == [8, 4, 2, 1]
+
+
+def test_small_patches_are_pooled() -> None:
+    neck = SimpleFeaturePyramid([16] * 4, 8, in_strides=[8] * 4, source='each')
+    levels = neck(maps(9, 8))
+    assert [tuple(level.shape[2:]) for level in levels] == [(18, 16), (9, 8), (5, 4), (3, 2)]
+
+
 def test_follows_a_backbone_by_name() -> None:
     own = backbone()
     neck = MODELS.build(
         {
             'type': 'mmsigma.SimpleFeaturePyramid',
             'in_channels': own.out_channels,
-            'scales': [2, 1],
+            'in_strides': own.out_strides,
+            'strides': [7, 14],
         }
     )
     levels = neck(own(images(height=57, width=83)))
@@ -91,10 +109,10 @@ def test_follows_a_backbone_by_name() -> None:
     ('arguments', 'error', 'parts'),
     [
         ({'source': 'lats'}, UnknownNameError, ["'lats'", "mean 'last'", 'each']),
-        ({'scales': [4, 3]}, UnknownNameError, ['3', '4, 2, 1, 0.5']),
-        ({'in_channels': [16, 32, 16, 16]}, InvalidSettingError, ['[16, 32, 16, 16]', 'one width']),
-        ({'in_channels': [16], 'source': 'each'}, InvalidSettingError, ['[16]', '4 scales']),
-        ({'in_channels': [18] * 4}, InvalidSettingError, ['18', '4']),
+        ({'strides': [4, 0]}, InvalidSettingError, ['[4, 0]', 'above zero']),
+        ({'in_strides': [16, 16]}, InvalidSettingError, ['[16, 16]', '[16, 16, 16, 16]']),
+        ({'in_channels': [16], 'source': 'each'}, InvalidSettingError, ['[16]', '4 levels']),
+        ({'in_channels': [18] * 4}, InvalidSettingError, ['18', '2 times', 'stride 4']),
         ({'in_channels': []}, InvalidSettingError, ['[]']),
     ],
     ids=str,

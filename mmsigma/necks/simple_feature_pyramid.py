@@ -1,5 +1,6 @@
 """Simple feature pyramid of ViTDet (Li et al., ECCV 2022, arXiv 2203.16527, section 3)."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.registry import MODELS
 
-SCALES = (4, 2, 1, 0.5)
+STRIDES = (4, 8, 16, 32)
 SOURCES = ('last', 'each')
 
 
@@ -19,66 +20,76 @@ class ChannelLayerNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def _resample(width: int, scale: float) -> tuple[list[nn.Module], int]:
-    """Layers that change the resolution of a map by ``scale``, and the width they leave."""
-    if scale == 4:
-        return [
-            nn.ConvTranspose2d(width, width // 2, 2, 2),
-            ChannelLayerNorm(width // 2),
-            nn.GELU(),
-            nn.ConvTranspose2d(width // 2, width // 4, 2, 2),
-        ], width // 4
-    if scale == 2:
-        return [nn.ConvTranspose2d(width, width // 2, 2, 2)], width // 2
-    if scale == 1:
-        return [], width
+def _resample(width: int, octaves: int) -> tuple[list[nn.Module], int]:
+    """Layers that double a map's resolution ``octaves`` times (or halve it), and their width."""
+    layers: list[nn.Module] = []
+    for octave in range(octaves):
+        if octave:
+            layers += [ChannelLayerNorm(width), nn.GELU()]
+        layers.append(nn.ConvTranspose2d(width, width // 2, 2, 2))
+        width //= 2
     # A single row or column has no half: ceil keeps one.
-    return [nn.MaxPool2d(2, 2, ceil_mode=True)], width
+    layers += [nn.MaxPool2d(2, 2, ceil_mode=True) for _ in range(-octaves)]
+    return layers, width
 
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(nn.Module):
-    """Strides 4, 8, 16 and 32 (of a patch of 16 pixels) from the maps of a plain trunk.
+    """Levels of strides 4, 8, 16 and 32 from the maps of a trunk.
 
-    Each level resamples a map (transposed convolutions, or max pooling), then a 1x1 and a 3x3
-    convolution bring it to ``out_channels``, each with a layer norm.
+    Each level resamples a map by the nearest power of two (transposed convolutions, or max
+    pooling), then a 1x1 and a 3x3 convolution bring it to ``out_channels``, each with a layer norm.
+    A plain trunk of patch 14 so gives strides 3.5, 7, 14 and 28; the maps of a hierarchical trunk
+    stay at their resolution.
 
     Args:
-        in_channels: Channels of the input maps, all the same for a plain trunk.
+        in_channels: Channels of each input map.
         out_channels: Channels of every level.
-        scales: Resolution of each level relative to the trunk's: among 4, 2, 1, 0.5.
+        in_strides: Side of a token of each input map, in pixels; 16 for all by default.
+        strides: Side of a token of each level, in pixels.
         source: ``last``: all levels from the last map, as in ViTDet. ``each``: level i from map i.
 
     Raises:
-        UnknownNameError: A source or scale that does not exist.
-        InvalidSettingError: Widths that differ, or that scale 4 cannot quarter.
+        UnknownNameError: A source that does not exist.
+        InvalidSettingError: Lists of other lengths, strides that are no positive numbers, or a
+            width that cannot be halved as often as its map is doubled.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
         out_channels: int = 256,
-        scales: Sequence[float] = SCALES,
+        in_strides: Sequence[float] | None = None,
+        strides: Sequence[float] = STRIDES,
         source: str = 'last',
     ) -> None:
         super().__init__()
         if source not in SOURCES:
             raise UnknownNameError(unknown('SimpleFeaturePyramid source', source, SOURCES))
-        for scale in scales:
-            if scale not in SCALES:
-                raise UnknownNameError(unknown('SimpleFeaturePyramid scale', scale, SCALES))
-        if len(set(in_channels)) != 1 or (source == 'each' and len(in_channels) != len(scales)):
+        given = [16.0] * len(in_channels) if in_strides is None else list(in_strides)
+        counts = {len(in_channels), len(given), *([len(strides)] if source == 'each' else [])}
+        if not in_channels or len(counts) != 1:
             raise InvalidSettingError(
-                'SimpleFeaturePyramid reads maps of one width (and one map per level for '
-                f"source='each'); given: in_channels={list(in_channels)}, {len(scales)} scales."
+                'SimpleFeaturePyramid needs one width and one stride per map, and one map per '
+                f"level for source='each'; given: in_channels={list(in_channels)}, in_strides={given}, "
+                f'{len(strides)} levels.'
             )
-        width = in_channels[0]
-        if width % max(1, int(max(scales))):
-            raise InvalidSettingError(f'A width of {width} cannot be divided by {max(scales)}.')
+        if any(not isinstance(s, int | float) or s <= 0 for s in (*given, *strides)):
+            raise InvalidSettingError(
+                'Strides of SimpleFeaturePyramid are numbers of pixels above zero; given: '
+                f'in_strides={given}, strides={list(strides)}.'
+            )
         self.source = source
         self.levels = nn.ModuleList()
-        for scale in scales:
-            layers, reduced = _resample(width, scale)
+        for i, stride in enumerate(strides):
+            read = i if source == 'each' else -1
+            width, octaves = in_channels[read], round(math.log2(given[read] / stride))
+            if width % 2 ** max(0, octaves):
+                raise InvalidSettingError(
+                    f'SimpleFeaturePyramid cannot halve {width} channels {octaves} times, which '
+                    f'the level of stride {stride:g} needs from a map of stride {given[read]:g}.'
+                )
+            layers, reduced = _resample(width, octaves)
             self.levels.append(
                 nn.Sequential(
                     *layers,
@@ -90,6 +101,6 @@ class SimpleFeaturePyramid(nn.Module):
             )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Levels ``(B, out_channels, scale * h, scale * w)`` of maps ``(B, C, h, w)``."""
+        """Levels ``(B, out_channels, h', w')``, resampled, of maps ``(B, C, h, w)``."""
         sources = maps if self.source == 'each' else [maps[-1]] * len(self.levels)
         return tuple(level(x) for level, x in zip(self.levels, sources, strict=True))
