@@ -71,8 +71,8 @@ class SimpleFeaturePyramid(nn.Module):
         if not in_channels or len(counts) != 1:
             raise InvalidSettingError(
                 'SimpleFeaturePyramid needs one width and one stride per map, and one map per '
-                f"level for source='each'; given: in_channels={list(in_channels)}, in_strides={given}, "
-                f'{len(strides)} levels.'
+                f"level for source='each'; given: in_channels={list(in_channels)}, "
+                f'in_strides={given}, {len(strides)} levels.'
             )
         if any(not isinstance(s, int | float) or s <= 0 for s in (*given, *strides)):
             raise InvalidSettingError(
