@@ -68,7 +68,7 @@ class TimmHiera(Trunk):
         tokens = model.patch_embed(images.to(self.dtype))  # (B, h w, C)
         stride = model.patch_stride
         size = (images.shape[-2] // stride[0], images.shape[-1] // stride[1])
-        tokens = tokens + self._position(*size).to(tokens.dtype)
+        tokens = tokens + self._position(*size)
         # The orders of this image size, block by block; it has no parameters.
         orders = Reroll(size, (1, 1), self._schedule(), model.stage_ends, model.q_pool)
         # In memory the convolution's map has its channels first; the blocks' sums would keep that.
@@ -105,7 +105,7 @@ class TimmHiera(Trunk):
         # In float32: antialiasing exists in no other precision on the CPU.
         position = model.pos_embed.float()
         position = F.interpolate(position, (height, width), mode='bicubic', antialias=True)
-        return (position + windows).flatten(2).transpose(1, 2)
+        return (position.to(windows.dtype) + windows).flatten(2).transpose(1, 2)
 
 
 def _unroll(x: Tensor, orders: Reroll, index: int) -> Tensor:

@@ -23,10 +23,11 @@ class TimmSwin(Trunk):
     """A ``timm.models.SwinTransformer`` or ``SwinTransformerV2``.
 
     Upstream merges patches at the start of a stage; that is part of the attention step of the
-    stage's first block. Upstream pads windows inside its blocks, so any grid runs. When the model
-    is built for an ``img_size`` whose last stages are no larger than a window, these stages neither
-    shift windows nor keep larger ones, whatever the images are: as upstream, which
-    ``model_args=dict(always_partition=True)`` makes shift everywhere.
+    stage's first block. It pads windows inside its blocks, so any grid runs.
+
+    Upstream fits windows to the ``img_size`` it is built for, whatever the images are: a stage that
+    is no larger than a window there attends without shift (the last one of most models). With
+    ``model_args=dict(always_partition=True)`` all stages keep their windows and shift them.
 
     Args:
         model_name: timm's name, e.g. ``swin_tiny_patch4_window7_224``.

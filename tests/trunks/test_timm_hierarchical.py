@@ -50,6 +50,18 @@ def test_every_block_is_upstream(trunk: str, size: tuple[int, int]) -> None:
         assert same(own(x), tuple(every_block(trunk, upstream(trunk), x)))
 
 
+@pytest.mark.parametrize('trunk', TRUNKS)
+def test_autocast_is_upstream(trunk: str) -> None:
+    """Also where precisions mix, as in position embeddings and masks."""
+    x = images(trunk, 64, 96)
+    options = {'final_norm': False} if True in TRUNKS[trunk].norms else {}
+    every = range(TRUNKS[trunk].depth)
+    own = backbone(trunk, 'Frozen', trunk_options=options, out_indices=every)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        expected = every_block(trunk, upstream(trunk), x)
+        assert same(own(x), tuple(m.float() for m in expected))
+
+
 @pytest.mark.parametrize(('trunk', 'last'), BLOCKS)
 def test_nothing_waits_for_a_gradient_in_vain(trunk: str, last: int) -> None:
     """Patch merging and norms behind the last output are no part of its blocks."""
