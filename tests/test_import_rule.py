@@ -41,7 +41,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
 SIBLINGS = {
     'tuners': {'base'},
-    'trunks': {'base', 'weights', 'timm_models', 'mmpretrain_models'},
+    'trunks': {
+        'base',
+        'layouts',
+        'mmpretrain_models',
+        'position',
+        'release_layout',
+        'timm_models',
+        'transformers_layout',
+        'weights',
+    },
     'necks': set(),
 }
 # Of the frameworks, under their own names: forks and originals share them.

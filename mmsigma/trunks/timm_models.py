@@ -7,6 +7,7 @@ import timm
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, WeightsError, unknown
+from mmsigma.trunks import position
 from mmsigma.trunks import weights as weight_files
 
 # The family that runs a class of timm's with all its positions; every other class that can return
@@ -98,6 +99,7 @@ def load(
     weights: str,
     model_args: dict[str, Any] | None,
     ignored: Sequence[str],
+    pos_resample: str = position.TIMM,
 ) -> bool:
     """Load ``weights`` into a model that :func:`create` built; whether they are pretrained.
 
@@ -108,6 +110,7 @@ def load(
             ``'random'``.
         model_args: The user's arguments of the model.
         ignored: Prefixes of keys that upstream has but the trunk leaves out (a classifier).
+        pos_resample: How position embeddings of another image size are resampled.
 
     Raises:
         WeightsError: The weights cannot be had, read or loaded.
@@ -117,7 +120,9 @@ def load(
     if weights == 'hub':
         state = _from_hub(model_name, model_args)
     else:
-        state = weight_files.to_timm(weight_files.read(weights), model, model_name, weights)
+        state = weight_files.to_timm(
+            weight_files.read(weights), model, model_name, weights, pos_resample
+        )
     weight_files.load(model, state, weights if weights != 'hub' else model_name, ignored)
     return True
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmsigma.injection import Block, residual
 from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
-from mmsigma.trunks import timm_models
+from mmsigma.trunks import position, timm_models
 from mmsigma.trunks.base import Trunk
 
 
@@ -24,9 +24,12 @@ class TimmViT(Trunk):
         mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.
         final_norm: Whether output maps pass the model's final norm.
         model_args: Further arguments of the timm model, e.g. ``dict(img_size=224)``.
+        pos_resample: How the position embedding is brought to another grid, of weights and of
+            images: ``bicubic-antialias`` (default, timm's own) or ``bicubic`` (as the release of
+            DINOv2 does; without registers).
 
     Raises:
-        UnknownNameError: timm has no such model.
+        UnknownNameError: timm has no such model, or there is no such ``pos_resample``.
         InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
         WeightsError: The weights cannot be had, read or loaded.
     """
@@ -39,14 +42,21 @@ class TimmViT(Trunk):
         dtype: str = 'float32',
         final_norm: bool = True,
         model_args: dict[str, Any] | None = None,
+        pos_resample: str = position.TIMM,
     ) -> None:
+        position.check(pos_resample)
         # dynamic_img_size resamples the position embedding to the grid of each input.
         model = timm_models.create(model_name, model_args, dynamic_img_size=True)
         known = (VisionTransformer, UpstreamBlock, ResPostBlock)
         timm_models.require(model, model_name, 'TimmViT', known, getattr(model, 'blocks', ()))
         timm_models.cut_head(model)
-        loaded = timm_models.load(model, model_name, weights, model_args, timm_models.HEAD)
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
+        loaded = timm_models.load(
+            model, model_name, weights, model_args, timm_models.HEAD, pos_resample
+        )
+        # Another method gives other features, so a checkpoint's record must tell them apart.
+        suffix = '' if pos_resample == position.TIMM else f'?pos_resample={pos_resample}'
+        super().__init__(model, f'timm/{model_name}{suffix}', loaded, mode, dtype)
+        self.pos_resample = pos_resample
         if not final_norm:
             self.model.norm = nn.Identity()
         self.patch = model.patch_embed.patch_size[0]
@@ -59,7 +69,8 @@ class TimmViT(Trunk):
         layout = TokenLayout(
             patches.shape[1], patches.shape[2], model.num_prefix_tokens, model.has_class_token
         )
-        return model.norm_pre(model.patch_drop(model._pos_embed(patches))), Flow(layout)
+        tokens = position.embed(model, patches, self.pos_resample)
+        return model.norm_pre(model.patch_drop(tokens)), Flow(layout)
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
