@@ -1,4 +1,4 @@
-"""mmpretrain's VisionTransformer as a trunk."""
+"""mmpretrain's VisionTransformer as a trunk: DINOv2, MAE, DeiT, CLIP, ..."""
 
 from functools import partial
 from typing import Any
@@ -6,73 +6,56 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmsigma.errors import InvalidSettingError, WeightsError
 from mmsigma.injection import Block, residual
 from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
-from mmsigma.trunks import weights as weight_files
+from mmsigma.trunks import mmpretrain_models
 from mmsigma.trunks.base import Trunk
+from mmsigma.trunks.mmpretrain_models import Arch
 
-_PREFIX = 'backbone.'
+_UPSTREAM = 'VisionTransformer'
 
 
 @TRUNKS.register_module()
 class MMPretrainViT(Trunk):
-    """An ``mmpretrain.models.VisionTransformer``.
+    """An ``mmpretrain.models.VisionTransformer`` (Dosovitskiy et al., arXiv 2010.11929).
 
     Args:
-        arch: A name of mmpretrain's ``arch_zoo`` (``'deit-small'``, ``'dinov2-small'``, ...) or a
-            dict with ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``.
+        arch: A name of mmpretrain's ``arch_zoo`` (``'deit-small'``, ``'dinov2-small'``, ...), a
+            dict with ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``, or
+            the path of an mmpretrain config (``.py``) whose ``model.backbone`` is built.
         weights: A local mmpretrain checkpoint (with or without ``backbone.`` before its keys), or
             ``'random'``.
         mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.
-        final_norm: Whether output maps pass the model's final norm.
+        final_norm: Whether output maps pass the model's final norm; None: as upstream or the config
+            has it.
         model_args: Further arguments of the model, e.g. ``dict(img_size=518, patch_size=14)``.
 
     Raises:
-        InvalidSettingError: mmpretrain refuses ``arch`` or ``model_args``.
+        InvalidSettingError: mmpretrain refuses ``arch`` or ``model_args``, or the config builds
+            another backbone.
         WeightsError: The weights cannot be read or loaded.
     """
 
     def __init__(
         self,
-        arch: str | dict[str, int],
+        arch: Arch,
         weights: str,
         mode: str = 'eval',
         dtype: str = 'float32',
-        final_norm: bool = True,
+        final_norm: bool | None = None,
         model_args: dict[str, Any] | None = None,
     ) -> None:
-        # Imported here: mmpretrain is heavy, and only this family needs it.
-        from mmpretrain.models import VisionTransformer
-
-        try:
-            model = VisionTransformer(
-                arch=arch, out_type='featmap', final_norm=final_norm, **(model_args or {})
-            )
-        except (TypeError, ValueError, AssertionError) as error:
-            raise InvalidSettingError(
-                f'mmpretrain cannot build VisionTransformer(arch={arch!r}) with '
-                f'model_args={model_args}: {error}.'
-            ) from error
-        if weights == 'hub':
-            raise WeightsError(
-                "MMPretrainViT has no 'hub' weights: download a checkpoint of mmpretrain's model "
-                'zoo and give the file as `weights`, or use TimmViT, which has them.'
-            )
-        if weights == 'random':
-            model.init_weights()
-        else:
-            state = weight_files.read(weights)
-            if any(key.startswith(_PREFIX) for key in state):
-                # The rest of a classifier's checkpoint is its neck and head.
-                state = {
-                    k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)
-                }
-            weight_files.load(model, state, weights, () if final_norm else ('ln1.',))
-        name = arch if isinstance(arch, str) else 'custom'
-        super().__init__(model, f'mmpretrain/{name}', weights != 'random', mode, dtype)
-        self.final_norm = final_norm
+        settings = mmpretrain_models.settings(_UPSTREAM, arch, model_args)
+        state = mmpretrain_models.read(_UPSTREAM, weights)
+        normed, built = mmpretrain_models.final_norm(settings, final_norm, True, state)
+        model = mmpretrain_models.create(_UPSTREAM, settings, out_type='featmap', final_norm=built)
+        mmpretrain_models.load(model, state, weights, ('ln2.',), model._prepare_pos_embed)
+        name = mmpretrain_models.label(model, settings)
+        super().__init__(model, name, state is not None, mode, dtype)
+        self.final_norm = normed
+        if built and not normed:
+            del model.ln1
         self.patch = model.patch_embed.projection.stride[0]
         self.has_class_token = model.cls_token is not None
         for layer in model.layers:
