@@ -34,6 +34,8 @@ TESTS = [
     'onnx>=1.17,<2',
     'onnxruntime>=1.20,<2',
     'pytest>=8,<10',
+    # Beside version 5, mmpretrain cannot be imported.
+    'transformers>=4.56,<5',
 ]
 DEV = [
     'codespell>=2.3,<3',

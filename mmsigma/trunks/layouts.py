@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from mmsigma.errors import WeightsError
+
 State = dict[str, Tensor]
 
 
@@ -68,7 +70,7 @@ def convert(state: State, layout: Layout, prefix: str, model: Any) -> tuple[Stat
     """Tensors under the names that timm's filter or model has, and the keys that are left out.
 
     Raises:
-        WeightsError: From the layout's last steps.
+        WeightsError: Two keys become one, or from the layout's last steps.
     """
     own = model.state_dict()
     left_out = [re.compile(pattern) for pattern in layout.left_out]
@@ -82,6 +84,8 @@ def convert(state: State, layout: Layout, prefix: str, model: Any) -> tuple[Stat
             continue
         for pattern, new in renames:
             name = pattern.sub(new, name)
+        if name in renamed:
+            raise WeightsError(f'two tensors of the file would become {name}, the second is {key}')
         renamed[name] = value
     if layout.finish is not None:
         renamed = layout.finish(renamed, model, dropped)

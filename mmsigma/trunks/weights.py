@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -277,9 +278,15 @@ def _report(state: Mapping[str, Tensor], ignored: Iterable[str], source: str) ->
 
 
 def _summary(keys: Sequence[str]) -> str:
-    """The keys, those below one module together, at most eight of them."""
+    """The keys, those below one top-level module together, at most eight names."""
     groups: dict[str, list[str]] = {}
     for key in keys:
-        groups.setdefault('.'.join(key.split('.')[:2]) if '.' in key else key, []).append(key)
-    named = [k[0] if len(k) == 1 else f'{group}.* x {len(k)}' for group, k in groups.items()]
+        groups.setdefault(key.partition('.')[0], []).append(key)
+    named = []
+    for members in groups.values():
+        levels = zip(*(key.split('.')[:-1] for key in members), strict=False)
+        shared = '.'.join(level[0] for level in takewhile(lambda n: len(set(n)) == 1, levels))
+        ends = {key.rpartition('.')[2] for key in members}
+        end = f'*.{ends.pop()}' if len(ends) == 1 else '*'
+        named.append(members[0] if len(members) == 1 else f'{shared}.{end} x {len(members)}')
     return ', '.join(named[:8]) + (', ...' if len(named) > 8 else '')
