@@ -10,6 +10,6 @@ _base_ = [
 model = dict(
     data_preprocessor=_base_.normalisation,
     backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
-    neck=dict(in_channels=[_base_.width] * 4),
+    neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
     decode_head=dict(num_classes=_base_.num_classes),
 )

@@ -10,5 +10,5 @@ _base_ = [
 model = dict(
     data_preprocessor=_base_.normalisation,
     backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
-    decode_head=dict(in_channels=[_base_.width] * 4, num_classes=_base_.num_classes),
+    decode_head=dict(in_channels=_base_.widths, num_classes=_base_.num_classes),
 )

@@ -11,6 +11,6 @@ model = dict(
     data_preprocessor=_base_.normalisation,
     backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
     decode_head=dict(
-        in_channels=_base_.width, channels=_base_.width, num_classes=_base_.num_classes
+        in_channels=_base_.widths[-1], channels=_base_.widths[-1], num_classes=_base_.num_classes
     ),
 )

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.utils import import_modules_from_strings
@@ -18,10 +19,11 @@ def _count(module: nn.Module | None, trained_only: bool = False) -> int:
 
 
 def count(config: Config) -> dict[str, float]:
-    """Parameters by part, from the model that the config builds with random weights.
+    """Parameters by part, from the model that the config builds without weights.
 
     Args:
-        config: An mmseg or mmdet config whose backbone is an ``AdaptedBackbone``.
+        config: An mmseg or mmdet config whose backbone is an ``AdaptedBackbone``, or one of a trunk
+            alone, which is then counted with SIGMA at its defaults.
 
     Returns:
         Numbers of parameters ``trunk``, ``adapters``, ``neck``, ``head`` (all that is neither
@@ -32,16 +34,20 @@ def count(config: Config) -> dict[str, float]:
         InvalidSettingError: The model's backbone is no ``AdaptedBackbone``.
     """
     import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
-    init_default_scope(config.get('default_scope', 'mmengine'))
-    model_config = copy.deepcopy(config.model)
-    if 'trunk' not in model_config.get('backbone', {}):
-        raise InvalidSettingError(
-            'The config has no model.backbone.trunk: its backbone is '
-            f'{model_config.get("backbone", {}).get("type")!r}, not mmsigma.AdaptedBackbone.'
-        )
-    model_config.backbone.trunk.weights = 'random'
-    model = MODELS.build(model_config)
-    backbone: AdaptedBackbone = model.backbone
+    if 'model' not in config and 'trunk' in config:
+        model: nn.Module = nn.Module()
+        model.backbone = backbone = of_trunk(config)
+    else:
+        init_default_scope(config.get('default_scope', 'mmengine'))
+        model_config = copy.deepcopy(config.model)
+        if 'trunk' not in model_config.get('backbone', {}):
+            raise InvalidSettingError(
+                'The config has no model.backbone.trunk: its backbone is '
+                f'{model_config.get("backbone", {}).get("type")!r}, not mmsigma.AdaptedBackbone.'
+            )
+        model_config.backbone.trunk.weights = 'random'
+        model = MODELS.build(model_config)
+        backbone = model.backbone
     neck = getattr(model, 'neck', None)
     trunk = _count(backbone.trunk)
     return {
@@ -52,6 +58,12 @@ def count(config: Config) -> dict[str, float]:
         'trained': _count(model, trained_only=True),
         'share_percent': round(100 * _count(backbone, trained_only=True) / trunk, 4),
     }
+
+
+def of_trunk(config: Config) -> AdaptedBackbone:
+    """The trunk of a config with SIGMA at its defaults, on the meta device: shapes, no values."""
+    with torch.device('meta'):
+        return AdaptedBackbone({**config.trunk, 'weights': 'random'}, {'type': 'SIGMA'})
 
 
 def table(counts: dict[str, float]) -> str:

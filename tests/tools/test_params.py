@@ -72,3 +72,15 @@ def test_another_backbone_is_an_error():
     model = dict(type='EncoderDecoder', backbone=dict(type='ResNet', depth=50))
     with pytest.raises(InvalidSettingError, match="backbone is 'ResNet', not mmsigma"):
         params.count(Config(dict(model=model, default_scope='mmseg')))
+
+
+def test_trunk_configs(place):
+    """A trunk alone is counted with SIGMA; several configs make a table."""
+    trunks = [ROOT / f'configs/_base_/trunks/{name}.py' for name in ('siglip2-b', 'dinov3-7b')]
+    result = place.spawn('params', *trunks)
+    assert result.returncode == 0, result.stderr
+    first, second = (line.split() for line in result.stdout.splitlines()[-2:])
+    assert first == ['siglip2-b', '86,433,024', '1,488,384', '1.72', '%']
+    assert second[0] == 'dinov3-7b' and second[1].startswith('6,71')
+    result = place.spawn('params', *trunks, '--json')
+    assert set(json.loads(result.stdout.splitlines()[-1])) == {'siglip2-b', 'dinov3-7b'}

@@ -1,4 +1,4 @@
-# DINOv2 ViT-S/14 (Oquab et al., 2023, arXiv 2304.07193) through timm, LVD-142M.
+# DINOv2 ViT-S/14 (Oquab et al., 2023, arXiv 2304.07193) through timm.
 # MMSIGMA_WEIGHTS names the folder that holds the file; weights='hub' downloads timm's instead.
 import os
 
@@ -12,6 +12,11 @@ trunk = dict(
         'dinov2_vits14.safetensors',
     ),
 )
-width = 384
-# ImageNet statistics, as in the release.
+widths = [384, 384, 384, 384]
+strides = [14, 14, 14, 14]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+release = dict(
+    input_size=518,
+    licence='apache-2.0',
+    source='https://huggingface.co/timm/vit_small_patch14_dinov2.lvd142m',
+)

@@ -1,0 +1,10 @@
+# BEiT ViT-B/16 (Bao et al., 2021, arXiv 2106.08254) through timm.
+trunk = dict(type='TimmBEiT', model_name='beit_base_patch16_224.in22k_ft_in22k', weights='hub')
+widths = [768, 768, 768, 768]
+strides = [16, 16, 16, 16]
+normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
+release = dict(
+    input_size=224,
+    licence='apache-2.0',
+    source='https://huggingface.co/timm/beit_base_patch16_224.in22k_ft_in22k',
+)

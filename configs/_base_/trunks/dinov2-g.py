@@ -1,0 +1,10 @@
+# DINOv2 ViT-g/14 (Oquab et al., 2023, arXiv 2304.07193) through timm.
+trunk = dict(type='TimmViT', model_name='vit_giant_patch14_dinov2.lvd142m', weights='hub')
+widths = [1536, 1536, 1536, 1536]
+strides = [14, 14, 14, 14]
+normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+release = dict(
+    input_size=518,
+    licence='apache-2.0',
+    source='https://huggingface.co/timm/vit_giant_patch14_dinov2.lvd142m',
+)

@@ -1,0 +1,10 @@
+# DINOv3 ViT-B/16 (Siméoni et al., 2025, arXiv 2508.10104) through timm.
+trunk = dict(type='TimmEVA', model_name='vit_base_patch16_dinov3.lvd1689m', weights='hub')
+widths = [768, 768, 768, 768]
+strides = [16, 16, 16, 16]
+normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+release = dict(
+    input_size=256,
+    licence='dinov3-license',
+    source='https://huggingface.co/timm/vit_base_patch16_dinov3.lvd1689m',
+)

@@ -1,0 +1,10 @@
+# ConvNeXt-B distilled from DINOv3 (Siméoni et al., 2025, arXiv 2508.10104) through timm.
+trunk = dict(type='TimmGeneric', model_name='convnext_base.dinov3_lvd1689m', weights='hub')
+widths = [128, 256, 512, 1024]
+strides = [4, 8, 16, 32]
+normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+release = dict(
+    input_size=224,
+    licence='dinov3-license',
+    source='https://huggingface.co/timm/convnext_base.dinov3_lvd1689m',
+)

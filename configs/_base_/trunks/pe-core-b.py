@@ -1,0 +1,10 @@
+# Perception Encoder, core, ViT-B/16 (Bolya et al., 2025, arXiv 2504.13181) through timm.
+trunk = dict(type='TimmEVA', model_name='vit_pe_core_base_patch16_224.fb', weights='hub')
+widths = [768, 768, 768, 768]
+strides = [16, 16, 16, 16]
+normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
+release = dict(
+    input_size=224,
+    licence='apache-2.0',
+    source='https://huggingface.co/timm/vit_pe_core_base_patch16_224.fb',
+)

@@ -1,0 +1,10 @@
+# Perception Encoder, core, ViT-L/14 (Bolya et al., 2025, arXiv 2504.13181) through timm.
+trunk = dict(type='TimmEVA', model_name='vit_pe_core_large_patch14_336.fb', weights='hub')
+widths = [1024, 1024, 1024, 1024]
+strides = [14, 14, 14, 14]
+normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
+release = dict(
+    input_size=336,
+    licence='apache-2.0',
+    source='https://huggingface.co/timm/vit_pe_core_large_patch14_336.fb',
+)

@@ -1,0 +1,10 @@
+# TIPSv2 ViT-B/14 (after TIPS, Maninis et al., 2024, arXiv 2410.16512) through timm.
+trunk = dict(type='TimmViT', model_name='vit_base_patch14_reg1_tipsv2.webli', weights='hub')
+widths = [768, 768, 768, 768]
+strides = [14, 14, 14, 14]
+normalisation = dict(mean=[0, 0, 0], std=[255, 255, 255])
+release = dict(
+    input_size=448,
+    licence='apache-2.0',
+    source='https://huggingface.co/timm/vit_base_patch14_reg1_tipsv2.webli',
+)
