@@ -106,7 +106,9 @@ LAYOUTS = (
     Layout('mmpretrain', 'Swin', (), (r'stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight',)),
     Layout('timm', 'SAM', ('VisionTransformerSAM',), (_PATCH, r'blocks\.0\.attn\.rel_pos_h')),
     Layout('timm', 'SAM 2', ('HieraDet',), (_PATCH, r'pos_embed_window')),
-    Layout('timm', 'Hiera', ('Hiera',), (_PATCH, r'blocks\.\d+\.proj\.weight'), _COMMON),
+    Layout(
+        'timm', 'Hiera', ('Hiera',), (_PATCH, r'(blocks\.\d+\.proj\.weight|pos_embed_win)'), _COMMON
+    ),
     *(
         Layout('timm', family, (timm_class,), (_PATCH, rf'{at}\.{key}'), _COMMON)
         for family, timm_class, at, key in (

@@ -267,7 +267,8 @@ def _report(state: Mapping[str, Tensor], ignored: Iterable[str], source: str) ->
     if isinstance(state, Weights):
         left_out, notes, loud = [*state.left_out, *left_out], [*state.notes], state.loud
     if left_out:
-        said.append(f'left out {len(left_out)} keys ({_summary(left_out)})')
+        plural = 's' if len(left_out) > 1 else ''
+        said.append(f'left out {len(left_out)} key{plural} ({_summary(left_out)})')
     if said or notes:
         layout = f'layout {state.layout}; ' if isinstance(state, Weights) else ''
         print_log(

@@ -1,0 +1,396 @@
+"""Original releases: files that name things as their authors did load to the bit, and say so."""
+
+import io
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from mmsigma.errors import WeightsError
+from mmsigma.registry import TRUNKS as REGISTRY
+from mmsigma.registry import build
+from mmsigma.trunks import layouts, weights
+from mmsigma.trunks.base import Trunk
+from tests.tiny import TRUNKS, state, trunk_config
+
+State = dict[str, Tensor]
+
+
+def extra(*shapes: int) -> Tensor:
+    return torch.full(shapes, 7.0)
+
+
+def renamed(tensors: State, *pairs: tuple[str, str]) -> State:
+    for old, new in pairs:
+        tensors = {re.sub(old, new, key): value for key, value in tensors.items()}
+    return tensors
+
+
+def dinov2(own: State) -> State:
+    return own | {'mask_token': extra(1, 32)}
+
+
+def registers(own: State) -> State:
+    """The release has a position for the class token, which timm has added to the token."""
+    place = extra(1, 1, 32)
+    return {
+        **{k: v for k, v in own.items() if k != 'reg_token'},
+        'register_tokens': own['reg_token'],
+        'cls_token': own['cls_token'] - place,
+        'pos_embed': torch.cat([place, own['pos_embed']], dim=1),
+        'mask_token': extra(1, 32),
+    }
+
+
+def teacher(own: State) -> dict[str, Any]:
+    tensors = {f'backbone.{key}': value for key, value in own.items()}
+    return {'teacher': {**tensors, 'dino_head.mlp.0.weight': extra(4, 32)}}
+
+
+def dinov3(own: State) -> State:
+    biases = {f'blocks.{i}.attn.qkv.bias': torch.zeros(96) for i in (0, 1)}
+    masks = {f'{key}_mask': torch.full((96,), float('nan')) for key in biases}
+    other = {
+        'mask_token': extra(1, 32),
+        'rope_embed.periods': extra(4),
+        'local_cls_norm.weight': extra(32),
+    }
+    names = ((r'\.gamma_([12])$', r'.ls\1.gamma'), ('^reg_token', 'storage_tokens'))
+    return {**renamed(own, *names), **biases, **masks, **other}
+
+
+def text() -> State:
+    return {
+        'transformer.resblocks.0.ln_1.weight': extra(8),
+        'token_embedding.weight': extra(9, 8),
+        'positional_embedding': extra(5, 8),
+        'ln_final.weight': extra(8),
+        'text_projection': extra(8, 16),
+        'logit_scale': extra(1)[0],
+        'logit_bias': extra(1)[0],
+    }
+
+
+def clip(own: State) -> State:
+    """OpenAI's release: a vision tower beside one for text."""
+    names = (
+        (r'\.norm([12])\.', r'.ln_\1.'),
+        (r'^norm_pre\.', 'ln_pre.'),
+        (r'^norm\.', 'ln_post.'),
+        (r'\.qkv\.', '.in_proj_'),
+        (r'\.attn\.proj\.', '.attn.out_proj.'),
+        (r'\.mlp\.fc1\.', '.mlp.c_fc.'),
+        (r'\.mlp\.fc2\.', '.mlp.c_proj.'),
+        (r'^blocks\.', 'transformer.resblocks.'),
+        (r'^patch_embed\.proj\.', 'conv1.'),
+        (r'^cls_token', 'class_embedding'),
+        (r'^pos_embed', 'positional_embedding'),
+        ('^', 'visual.'),
+    )
+    tower = renamed(own, *names)
+    tower['visual.class_embedding'] = tower['visual.class_embedding'][0, 0]
+    tower['visual.positional_embedding'] = tower['visual.positional_embedding'][0]
+    return {**tower, 'visual.proj': extra(32, 16), **text()}
+
+
+def open_clip(own: State) -> State:
+    tower = renamed(own, ('^', 'visual.trunk.'))
+    return {**tower, 'visual.head.proj.weight': extra(16, 32), **text(), 'text.proj': extra(2)}
+
+
+def mae(own: State) -> dict[str, State]:
+    decoder = {
+        'mask_token': extra(1, 1, 8),
+        'decoder_pos_embed': extra(1, 17, 8),
+        'decoder_embed.weight': extra(8, 32),
+        'decoder_blocks.0.norm1.weight': extra(8),
+        'decoder_pred.weight': extra(768, 8),
+    }
+    return {'model': {**own, **decoder}}
+
+
+def deit3(own: State) -> dict[str, State]:
+    return {'model': renamed(own, (r'\.ls([12])\.gamma$', r'.gamma_\1'))}
+
+
+def beit(own: State) -> dict[str, Any]:
+    tables = [key for key in own if key.endswith('relative_position_bias_table')]
+    index = {key.replace('bias_table', 'index'): extra(17, 17) for key in tables}
+    other = {'mask_token': extra(1, 1, 32), 'lm_head.weight': extra(9, 32)}
+    return {'model': {'module': {**own, **index, **other}}}
+
+
+def swin(own: State) -> dict[str, State]:
+    """Patches merge at the end of a stage; buffers are in the file."""
+
+    def earlier(match: re.Match[str]) -> str:
+        return f'layers.{int(match[1]) - 1}.downsample'
+
+    tensors = {re.sub(r'layers\.(\d+)\.downsample', earlier, k): v for k, v in own.items()}
+    at = 'layers.0.blocks.1.'
+    buffers = {
+        f'{at}attn_mask': extra(4, 16, 16),
+        f'{at}attn.relative_position_index': extra(16, 16),
+        f'{at}attn.relative_coords_table': extra(1, 7, 7, 2),
+    }
+    return {'model': {**tensors, **buffers, 'head.weight': extra(5, 32)}}
+
+
+def sam(own: State) -> State:
+    tensors = renamed(own, (r'\.mlp\.fc', '.mlp.lin'), ('^', 'image_encoder.'))
+    decoder = {'prompt_encoder.no_mask_embed.weight': extra(4), 'mask_decoder.x': extra(2)}
+    return {**tensors, **decoder}
+
+
+def sam2(own: State) -> dict[str, State]:
+    names = (
+        (r'\.mlp\.fc1\.', '.mlp.layers.0.'),
+        (r'\.mlp\.fc2\.', '.mlp.layers.1.'),
+        ('^', 'image_encoder.trunk.'),
+    )
+    other = {
+        'image_encoder.neck.convs.0.conv.weight': extra(4, 4),
+        'maskmem_tpos_enc': extra(7, 1, 1, 4),
+        'no_mem_embed': extra(1, 1, 4),
+        'no_mem_pos_enc': extra(1, 1, 4),
+        'no_obj_ptr': extra(1, 4),
+        'no_obj_embed_spatial': extra(1, 4),
+        'memory_attention.norm.weight': extra(4),
+        'memory_encoder.out_proj.weight': extra(4, 4),
+        'sam_prompt_encoder.not_a_point_embed.weight': extra(1, 4),
+        'sam_mask_decoder.iou_token.weight': extra(1, 4),
+        'obj_ptr_proj.layers.0.weight': extra(4, 4),
+        'obj_ptr_tpos_proj.weight': extra(4, 4),
+        'mask_downsample.weight': extra(1, 1, 4, 4),
+    }
+    return {'model': {**renamed(own, *names), **other}}
+
+
+def hiera(own: State) -> dict[str, State]:
+    other = {
+        'encoder_norm.weight': extra(64),
+        'encoder_norm.bias': extra(64),
+        'mask_token': extra(1, 1, 64),
+        'decoder_embed.weight': extra(8, 64),
+        'multi_scale_fusion_heads.0.weight': extra(4, 4),
+    }
+    return {'model_state': {**own, **other}}
+
+
+# Trunk, its weights as the release has them, and what must be said of them.
+RELEASES: dict[str, tuple[str, Callable[[State], dict[str, Any]], tuple[str, ...]]] = {
+    'dinov2': ('dinov2', dinov2, ('timm/DINOv2; left out 1 key (mask_token)',)),
+    'dinov2-teacher': ('dinov2', teacher, ('left out 1 key (dino_head.mlp.0.weight)',)),
+    'registers': ('registers', registers, ('left out 1 key (mask_token)',)),
+    'dinov3': (
+        'dinov3',
+        dinov3,
+        ('release/DINOv3', 'left out 7 keys', 'rope_embed.periods', 'local_cls_norm', 'mask_token'),
+    ),
+    'clip': ('clip', clip, ('release/CLIP', 'transformer.', 'text_projection', 'logit_scale')),
+    'open_clip': (
+        'siglip',
+        open_clip,
+        ('release/open_clip', 'visual.head.proj.weight, ', 'text_projection'),
+    ),
+    'mae': ('dinov2', mae, ('left out 5 keys (decoder_', 'mask_token')),
+    'deit3': ('deit3', deit3, ()),
+    'beit': ('beit', beit, ('mask_token', 'lm_head.weight', '*.relative_position_index x 2')),
+    'swin': ('swin', swin, ('layers.0.blocks.1.* x 3', 'head.')),
+    'swinv2': ('swinv2', swin, ('layers.0.blocks.1.* x 3', 'head.')),
+    'sam': ('sam', sam, ('release/SAM;', 'prompt_encoder.no_mask_embed.weight', 'mask_decoder.x')),
+    'sam2': ('hieradet', sam2, ('release/SAM 2;', 'memory_attention.norm.weight')),
+    'hiera': ('hiera', hiera, ('mask_token', 'multi_scale_fusion_heads.0.weight')),
+}
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the loader says, and how loudly."""
+    lines: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        weights, 'print_log', lambda line, logger, level: lines.append((line, level))
+    )
+    return lines
+
+
+def load(trunk: str, tensors: dict[str, Any], tmp_path: Path, **options: Any) -> Trunk:
+    torch.save(tensors, tmp_path / 'release.pth')
+    config = trunk_config(trunk, weights=str(tmp_path / 'release.pth'), **options)
+    return build(REGISTRY, config)
+
+
+def plain_args(**args: Any) -> dict[str, Any]:
+    return {'model_args': {'embed_dim': 32, 'depth': 2, 'num_heads': 2, **args}}
+
+
+@pytest.mark.parametrize('release', RELEASES)
+def test_releases_load_to_the_bit(
+    release: str, tmp_path: Path, said: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trunk, convert, parts = RELEASES[release]
+    exact = build(REGISTRY, trunk_config(trunk)).model.state_dict()
+    said.clear()
+    own = load(trunk, convert(state(trunk)), tmp_path).model.state_dict()
+    for key, value in exact.items():
+        if release == 'registers' and key == 'cls_token':  # a difference was taken and undone
+            assert (own[key] - value).abs().max() < 1e-5
+        else:
+            assert torch.equal(own[key], value)
+    assert len(said) == bool(parts)
+    for line, _ in said:
+        assert all(part in line for part in parts), line
+    assert capsys.readouterr().out == ''  # timm prints where it finds no bias
+
+
+def test_an_unknown_key_beside_the_encoder(tmp_path: Path) -> None:
+    for trunk, convert in (('siglip', open_clip), ('dinov2', dinov2), ('hieradet', sam2)):
+        tensors = convert(state(trunk))
+        inner = tensors.get('model', tensors)
+        inner['audio_tower.weight'] = extra(3)
+        with pytest.raises(WeightsError, match=r'1 unknown keys \(audio_tower\.weight'):
+            load(trunk, tensors, tmp_path)
+
+
+def test_an_encoder_key_that_is_missing(tmp_path: Path) -> None:
+    for name in ('clip', 'open_clip', 'swin', 'sam2', 'dinov3'):
+        trunk, convert, _ = RELEASES[name]
+        tensors = convert(state(trunk))
+        inner = tensors.get('model', tensors)
+        key = next(k for k in inner if re.search(r'1\.(norm2|ln_2)\.weight', k))
+        del inner[key]
+        with pytest.raises(WeightsError, match=r'1 missing keys \(.*norm2\.weight'):
+            load(trunk, tensors, tmp_path)
+
+
+def test_biases_that_the_model_lacks(tmp_path: Path) -> None:
+    tensors = dinov3(state('dinov3'))
+    tensors['blocks.1.attn.qkv.bias'][40] = 1  # of the keys, which the release masks
+    assert load('dinov3', tensors, tmp_path).loaded
+    tensors['blocks.1.attn.qkv.bias'][70] = 1
+    with pytest.raises(WeightsError, match=r'blocks\.1\.attn\.qkv\.bias is not zero.*_qkvb'):
+        load('dinov3', tensors, tmp_path)
+
+
+def test_two_tensors_of_one_name(tmp_path: Path) -> None:
+    tensors = open_clip(state('siglip')) | {'norm.weight': extra(32)}
+    with pytest.raises(WeightsError, match=r'two tensors of the file would become norm\.weight'):
+        load('siglip', tensors, tmp_path)
+
+
+# --- What a file looks like. ---
+
+
+@pytest.mark.parametrize('trunk', TRUNKS)
+def test_layouts_are_told_apart(trunk: str) -> None:
+    """A file of timm's is taken for one that its own class runs, or for none."""
+    found = layouts.recognise(state(trunk), weights.LAYOUTS)
+    if TRUNKS[trunk].config['type'].startswith('MMPretrain'):
+        assert found is None or found[0].origin == 'mmpretrain'
+    elif found is None:
+        assert trunk == 'aimv2' or TRUNKS[trunk].config['type'] == 'TimmGeneric'
+    else:
+        assert found[0].origin in ('timm', 'release')
+        assert found[0].runs(build(REGISTRY, trunk_config(trunk)).model)
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'looks'),
+    [
+        ('dinov2', 'DINOv2 weights (timm layout)'),
+        ('swin', 'Swin weights (timm layout)'),
+        ('swinv2', 'Swin V2 weights (timm layout)'),
+        ('sam', 'SAM weights (timm layout)'),
+        ('hieradet', 'SAM 2 weights (timm layout)'),
+        ('hiera', 'Hiera weights (timm layout)'),
+        ('beit', 'BEiT weights (timm layout)'),
+        ('dinov3', 'DINOv3 weights (timm layout)'),
+        ('mmpretrain', 'ViT weights (mmpretrain layout)'),
+        ('mmpretrain-swin', 'Swin weights (mmpretrain layout)'),
+    ],
+)
+def test_another_family_is_named(theirs: str, looks: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load('registers', state(theirs), tmp_path)
+    assert f'they look like {looks} and ' in str(caught.value)
+
+
+# --- Other sizes are said. ---
+
+
+def test_nothing_to_say(tmp_path: Path, said: list[tuple[str, int]]) -> None:
+    assert load('dinov2', state('dinov2'), tmp_path).loaded
+    assert said == []
+
+
+@pytest.mark.parametrize('convert', [lambda own: own, dinov2])
+def test_resampled_positions_are_said(
+    convert: Callable, tmp_path: Path, said: list[tuple[str, int]]
+) -> None:
+    load('dinov2', convert(state('dinov2')), tmp_path, **plain_args(img_size=(42, 84)))
+    [(line, level)] = said
+    assert 'pos_embed resampled 4x4 -> 3x6 (bicubic, antialias)' in line and level == 20
+
+
+@pytest.mark.parametrize('trunk', ['registers', 'clip', 'siglip'])
+def test_resampled_positions_of_other_layouts_are_said(
+    trunk: str, tmp_path: Path, said: list[tuple[str, int]]
+) -> None:
+    convert = {'registers': registers, 'clip': clip, 'siglip': open_clip}[trunk]
+    side = 7 * TRUNKS[trunk].patch
+    load(trunk, convert(state(trunk)), tmp_path, **plain_args(img_size=side))
+    assert 'pos_embed resampled 4x4 -> 7x7 (bicubic, antialias)' in said[0][0]
+
+
+@pytest.mark.parametrize('method', ['bicubic', 'bicubic-antialias'])
+@pytest.mark.parametrize('convert', [registers, lambda own: own])
+def test_positions_of_a_file(
+    convert: Callable, method: str, tmp_path: Path, said: list[tuple[str, int]]
+) -> None:
+    """Weights made for 4 x 4 tokens, in a model for 2 x 3."""
+    args = plain_args(img_size=(28, 42))
+    own = load('registers', convert(state('registers')), tmp_path, pos_resample=method, **args)
+    table = state('registers')['pos_embed'].reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
+    antialias = method == 'bicubic-antialias'
+    expected = torch.nn.functional.interpolate(table, (2, 3), mode='bicubic', antialias=antialias)
+    found = own.model.pos_embed.reshape(1, 2, 3, 32).permute(0, 3, 1, 2)
+    assert (found - expected).abs().max() < 1e-6
+    ending = '(bicubic, antialias)' if antialias else '(bicubic)'
+    assert f'pos_embed resampled 4x4 -> 2x3 {ending}' in said[0][0]
+
+
+def test_another_patch_is_a_warning(tmp_path: Path, said: list[tuple[str, int]]) -> None:
+    args = plain_args(img_size=64, patch_size=16)
+    load('dinov2', state('dinov2'), tmp_path, **args)
+    [(line, level)] = said
+    assert 'PATCH KERNEL resampled 14x14 -> 16x16' in line and level == 30
+
+
+def test_another_window_is_said(tmp_path: Path, said: list[tuple[str, int]]) -> None:
+    args = {**TRUNKS['swin'].config['model_args'], 'window_size': 6}
+    load('swin', state('swin'), tmp_path, model_args=args)
+    assert '4 relative position tables resampled, the first (49, 2) -> (121, 2)' in said[0][0]
+
+
+def test_said_through_the_current_logger(tmp_path: Path) -> None:
+    logger, stream = MMLogger.get_current_instance(), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    try:
+        load('dinov2', dinov2(state('dinov2')), tmp_path)
+    finally:
+        logger.removeHandler(handler)
+    assert stream.getvalue().count('Trunk weights') == 1
+
+
+def test_torchscript(tmp_path: Path) -> None:
+    """OpenAI's CLIP is published as a program."""
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'clip.pt'))
+    with pytest.raises(WeightsError, match=r'TorchScript program.*torch\.jit\.load'):
+        build(REGISTRY, trunk_config('clip', weights=str(tmp_path / 'clip.pt')))
