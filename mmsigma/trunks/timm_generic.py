@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from timm.models.hiera import Hiera
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidInputError, InvalidSettingError
@@ -59,7 +60,7 @@ class TimmGeneric(Trunk):
         model_name: timm's name.
         weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
         mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.
-        final_norm: ``norm`` of timm's ``forward_intermediates``; many models have none.
+        final_norm: ``norm`` of timm's ``forward_intermediates``; most of these models ignore it.
         model_args: Further arguments of the timm model.
 
     Raises:
@@ -205,6 +206,11 @@ def _find(
     model: Any, model_name: str, model_args: dict[str, Any] | None, norm: bool
 ) -> list[_Found]:
     """Send shapes through a model on the meta device, and read what comes out of its blocks."""
+    if isinstance(model, Hiera):  # its tokens have the order of mask units, not of the image
+        raise InvalidSettingError(
+            f'TimmGeneric cannot run {model_name!r}: a Hiera keeps its tokens in an order of its '
+            "own. Use trunk=dict(type='TimmHiera', ...)."
+        )
     paths = list(_blocks(model))
     if not paths or not hasattr(model, 'forward_intermediates'):
         raise InvalidSettingError(
