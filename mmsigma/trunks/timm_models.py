@@ -118,19 +118,20 @@ def load(
     if weights == 'random':
         return False
     if weights == 'hub':
-        state = _from_hub(model_name, model_args)
+        # At the release's own image size, so that what is resampled is chosen and said below.
+        args = {key: value for key, value in (model_args or {}).items() if key != 'img_size'}
+        source, state = model_name, _from_hub(model_name, args)
     else:
-        state = weight_files.to_timm(
-            weight_files.read(weights), model, model_name, weights, pos_resample
-        )
-    weight_files.load(model, state, weights if weights != 'hub' else model_name, ignored)
+        source, state = weights, weight_files.read(weights)
+    state = weight_files.to_timm(state, model, model_name, source, pos_resample)
+    weight_files.load(model, state, source, ignored)
     return True
 
 
-def _from_hub(model_name: str, model_args: dict[str, Any] | None) -> dict[str, Any]:
+def _from_hub(model_name: str, model_args: dict[str, Any]) -> dict[str, Any]:
     try:
         # With its own pooling, so that timm finds a place for every tensor of the release.
-        return timm.create_model(model_name, pretrained=True, **(model_args or {})).state_dict()
+        return timm.create_model(model_name, pretrained=True, **model_args).state_dict()
     except Exception as error:  # whatever the hub client raises; it has no common base
         raise WeightsError(
             f'timm could not fetch pretrained weights of {model_name!r}: {error}. Without network, '

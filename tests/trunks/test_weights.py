@@ -41,8 +41,11 @@ def write(path: Path, tensors: dict) -> None:
 # --- What loads. ---
 
 
-@pytest.mark.parametrize('name', [TORCH, SAFETENSORS, 'file.pt', 'file.bin'])
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize(
+    ('trunk', 'name'),
+    [(trunk, SAFETENSORS) for trunk in TRUNKS]
+    + [('dinov2', name) for name in (TORCH, 'file.pt', 'file.bin')],
+)
 def test_files_load_at_once_and_exactly(trunk: str, name: str, tmp_path: Path) -> None:
     write(tmp_path / name, state(trunk))
     for path in (str(tmp_path / name), tmp_path / name):
@@ -245,20 +248,34 @@ def test_weights_of_another_size(args: dict) -> None:
 # --- The hub. ---
 
 
-def test_hub_loads_through_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that has weights for images of 56 pixels."""
     create = timm.create_model
 
     def fake(name: str, pretrained: bool = False, **arguments: object) -> torch.nn.Module:
-        model = create(name, **arguments)
-        if pretrained:
-            assert name == 'vit_small_patch14_dinov2'
-            model.load_state_dict(state('dinov2'), strict=False)
+        if not pretrained:
+            return create(name, **arguments)
+        assert name == 'vit_small_patch14_dinov2'
+        model = create(name, **{'img_size': 56, **arguments})
+        model.load_state_dict(state('dinov2'), strict=False)
         return model
 
     monkeypatch.setattr(timm, 'create_model', fake)
+
+
+def test_hub_loads_through_timm(hub: None) -> None:
     own = load('hub')
     assert own.loaded
     assert all(torch.equal(v, state('dinov2')[k]) for k, v in own.model.state_dict().items())
+
+
+@pytest.mark.parametrize('method', ['bicubic', 'bicubic-antialias'])
+def test_hub_at_another_size_is_as_the_file(hub: None, method: str) -> None:
+    args = {**TRUNKS['dinov2'].config['model_args'], 'img_size': (28, 84)}
+    options = {'model_args': args, 'pos_resample': method}
+    own, other = load('hub', **options), load(trunk_config()['weights'], **options)
+    assert own.fingerprint == other.fingerprint != load('hub').fingerprint
 
 
 def test_hub_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
