@@ -176,10 +176,17 @@ def read(name: str, weights: str) -> dict[str, Tensor] | None:
             'has them.'
         )
     state = weight_files.read(weights)
-    if any(key.startswith(_PREFIX) for key in state):
-        # The rest of a classifier's checkpoint is its neck and head.
-        return {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
-    return state
+    found = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
+    if not found:
+        return state
+    # The rest of a classifier's checkpoint is its neck and head.
+    others = sorted({k.partition('.')[0] for k in state} - {_PREFIX[:-1]})
+    if others:
+        print_log(
+            f'Trunk weights {weights!s}: left out all but the backbone ({", ".join(others)}).',
+            logger='current',
+        )
+    return found
 
 
 def load(
@@ -202,21 +209,15 @@ def load(
     Raises:
         WeightsError: They do not fit.
     """
-    # What converts has its turn below. Left in place, upstream's hooks would edit the state dict of
-    # the whole detector or segmentor whenever that is loaded.
-    model._load_state_dict_pre_hooks.clear()
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             if name in _COMPUTED:
                 module.register_buffer(name, buffer, persistent=False)
     if state is None:
-        model.init_weights()
+        if not any(parameter.is_meta for parameter in model.parameters()):
+            model.init_weights()  # MMEngine's reads values, which the meta device has not
         return
-    state = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith(tuple(ignored)) and not key.endswith(_COMPUTED)
-    }
+    state = {key: value for key, value in state.items() if not key.endswith(_COMPUTED)}
     before = {key: tuple(value.shape) for key, value in state.items()}
     try:
         for convert in converts:
@@ -232,13 +233,14 @@ def load(
         for key, value in state.items()
         if key in before and tuple(value.shape) != before[key]
     ]
-    weight_files.load(model, state, source)
+    weight_files.load(model, state, source, ignored)
     if resized:
+        named = '; '.join([*resized[:3], '...'] if len(resized) > 3 else resized)
         print_log(
-            f'{len(resized)} tensors of {source!r} were resized, as mmpretrain does for another '
-            f'image or window size: {"; ".join(resized[:3])}{", ..." if len(resized) > 3 else ""}. '
-            'Trunks take images of any size without: give the `img_size` and `window_size` of the '
-            'weights in model_args, unless this is meant.',
+            f'Trunk weights {source!s}: {len(resized)} tensors were resized, as mmpretrain does '
+            f'for another image or window size: {named}. Trunks take images of any size '
+            'without: give the `img_size` and `window_size` of the weights in model_args, unless '
+            'this is meant.',
             logger='current',
             level=logging.WARNING,
         )
@@ -262,7 +264,8 @@ def resize_table(table: Tensor, source: tuple[int, int], target: tuple[int, int]
         for old, new in zip(source, target, strict=True)
     )
     grid = table.double().unflatten(-2, (2 * source[0] - 1, 2 * source[1] - 1))
-    resized = torch.einsum('ij,lk,...jkh->...ilh', rows, columns, grid)
+    grid = torch.einsum('ij,...jkh->...ikh', rows, grid)
+    resized = torch.einsum('lk,...ikh->...ilh', columns, grid)
     return resized.flatten(-3, -2).to(table.dtype)
 
 
