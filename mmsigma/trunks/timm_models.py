@@ -124,8 +124,15 @@ def load(
     else:
         source, state = weights, weight_files.read(weights)
     state = weight_files.to_timm(state, model, model_name, source, pos_resample)
-    weight_files.load(model, state, source, ignored)
+    weight_files.load(model, state, source, (*ignored, *_classifier(model)))
     return True
+
+
+def _classifier(model: Any) -> list[str]:
+    """Prefixes of the classifier's keys by timm's own account, where the model has none."""
+    named = (getattr(model, 'pretrained_cfg', None) or {}).get('classifier') or ()
+    prefixes = [f'{name}.' for name in ([named] if isinstance(named, str) else named)]
+    return [p for p in prefixes if not any(key.startswith(p) for key in model.state_dict())]
 
 
 def _from_hub(model_name: str, model_args: dict[str, Any]) -> dict[str, Any]:

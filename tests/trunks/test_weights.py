@@ -76,6 +76,20 @@ def test_heads_of_releases_are_left_out(tmp_path: Path) -> None:
     assert load(tmp_path / TORCH, 'mmpretrain').loaded
 
 
+@pytest.mark.parametrize(
+    'model_name',
+    ['test_convnext', 'test_efficientnet', 'test_mambaout', 'deit_tiny_distilled_patch16_224'],
+)
+def test_classifiers_of_any_timm_model_are_left_out(model_name: str, tmp_path: Path) -> None:
+    whole = timm.create_model(model_name, num_classes=7).state_dict()
+    write(tmp_path / SAFETENSORS, whole)
+    config = {'type': 'TimmGeneric', 'model_name': model_name}
+    own = build(REGISTRY, {**config, 'weights': str(tmp_path / SAFETENSORS)}).model.state_dict()
+    left_out = whole.keys() - own.keys()
+    assert all(torch.equal(value, whole[key]) for key, value in own.items())
+    assert left_out and all(len(whole[key]) == 7 for key in left_out)
+
+
 def test_without_final_norm_mmpretrain_needs_none_in_the_file(tmp_path: Path) -> None:
     write(tmp_path / SAFETENSORS, {k: v for k, v in state('mmpretrain').items() if k[:4] != 'ln1.'})
     assert load(tmp_path / SAFETENSORS, 'mmpretrain', final_norm=False).loaded
