@@ -34,6 +34,7 @@ _TEXT = (
     r'(input_resolution|context_length|vocab_size)$',
     r'visual\.head\.',
 )
+_BESIDE = (*_COMMON, *_TEXT)
 _SAM = (
     r'prompt_encoder\.',
     r'mask_decoder\.',
@@ -74,6 +75,18 @@ def _dinov3(state: State, model: Any, left_out: list[str]) -> State:
     return kept
 
 
+def _tower(state: State, model: Any, left_out: list[str]) -> State:
+    """Let nothing unknown stand beside the tower, which timm's filter would drop in silence.
+
+    Raises:
+        WeightsError: Something does.
+    """
+    unknown = [key for key in state if not key.startswith('visual.')]
+    if unknown:
+        raise WeightsError(f'{len(unknown)} unknown keys ({", ".join(unknown[:4])}, ...)')
+    return state
+
+
 def _deit3(state: State, model: Any, left_out: list[str]) -> State:
     if _EVA in {base.__name__ for base in type(model).__mro__}:
         return state
@@ -91,7 +104,14 @@ LAYOUTS = (
         _SAM2,
         ((r'^image_encoder\.trunk\.', ''),),
     ),
-    Layout('release', 'SAM', ('VisionTransformerSAM',), (rf'image_encoder\.{_PATCH}',), _SAM),
+    Layout(
+        'release',
+        'SAM',
+        ('VisionTransformerSAM',),
+        (rf'image_encoder\.{_PATCH}',),
+        _SAM,
+        ((r'^image_encoder\.', ''), (r'\.mlp\.lin', '.mlp.fc')),
+    ),
     Layout(
         'release',
         'open_clip',
@@ -100,7 +120,7 @@ LAYOUTS = (
         _TEXT,
         ((r'^visual\.trunk\.', ''),),
     ),
-    Layout('release', 'CLIP', (_VIT, _EVA), (r'visual\.class_embedding',), _TEXT),
+    Layout('release', 'CLIP', (_VIT, _EVA), (r'visual\.class_embedding',), _TEXT, (), _tower),
     Layout('release', 'DINOv3', (_EVA,), (r'storage_tokens', _PATCH), _COMMON, (), _dinov3),
     Layout('mmpretrain', 'ViT', (), (r'layers\.0\.ln1\.weight',)),
     Layout('mmpretrain', 'Swin', (), (r'stages\.0\.blocks\.0\.attn\.w_msa\.qkv\.weight',)),
@@ -122,19 +142,19 @@ LAYOUTS = (
             ('BEiT', 'Beit', r'(blocks\.0\.attn|rel_pos_bias)', 'relative_position_bias_table'),
         )
     ),
-    Layout('timm', 'DINOv3', (_EVA,), (_PATCH, r'reg_token', r'blocks\.0\.gamma_1'), _COMMON),
-    Layout('timm', 'EVA', (_EVA,), (_PATCH, r'blocks\.0\.attn\.q_(bias|proj\.weight)'), _COMMON),
+    Layout('timm', 'DINOv3', (_EVA,), (_PATCH, r'reg_token', r'blocks\.0\.gamma_1'), _BESIDE),
+    Layout('timm', 'EVA', (_EVA,), (_PATCH, r'blocks\.0\.attn\.q_(bias|proj\.weight)'), _BESIDE),
     Layout(
         'timm',
         'EVA or DeiT III',
         (_VIT, _EVA),
         (_PATCH, r'blocks\.0\.gamma_1'),
-        _COMMON,
+        _BESIDE,
         (),
         _deit3,
     ),
-    Layout('timm', 'DINOv2', (_VIT,), (_PATCH, r'blocks\.0\.ls1\.gamma'), _COMMON),
-    Layout('timm', 'ViT', (_VIT, _EVA), (_PATCH, r'blocks\.0\.attn\.qkv\.weight'), _COMMON),
+    Layout('timm', 'DINOv2', (_VIT,), (_PATCH, r'blocks\.0\.ls1\.gamma'), _BESIDE),
+    Layout('timm', 'ViT', (_VIT, _EVA), (_PATCH, r'blocks\.0\.attn\.qkv\.weight'), _BESIDE),
 )
 # Of a file that none of these fits.
 UNKNOWN = Layout('unknown', 'names', (), (), _COMMON)

@@ -86,10 +86,11 @@ def _fuse(state: State, model: Any, left_out: list[str]) -> State:
     """
     fused: State = {}
     parts: dict[tuple[str, str], dict[str, Tensor]] = {}
+    pattern = re.compile(r'(.*\.attn\.)(query|key|value|q|k|v)\.(weight|bias)')
     for key, value in state.items():
-        match = re.fullmatch(r'(.*\.attn\.)(q|k|v)(?:uery|ey|alue)?\.(weight|bias)', key)
+        match = pattern.fullmatch(key)
         if match:
-            parts.setdefault((match[1], match[3]), {})[match[2]] = value
+            parts.setdefault((match[1], match[3]), {})[match[2][0]] = value
         else:
             fused[key] = value
     own = model.state_dict()

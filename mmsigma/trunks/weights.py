@@ -27,6 +27,9 @@ _ADVICE = 'Give the weights of this architecture, or the architecture of these w
 # What timm's filters raise on tensors that they did not expect.
 _CANNOT = (RuntimeError, ValueError, AssertionError, LookupError, TypeError, AttributeError)
 
+# What they join or resample, and so return as other tensors under another name.
+_MADE_ANEW = re.compile(r'[qkv]_proj\.|pos(itional)?_embed(ding)?$|patch|conv1\.')
+
 
 def read(path: str) -> dict[str, Tensor]:
     """The tensors of a safetensors or PyTorch file, without running any code stored in it.
@@ -195,9 +198,9 @@ def to_timm(
             f'Trunk weights {source!r} do not fit this architecture: {_looks(layout)}cannot be '
             f'converted to {model_name!r} ({error}). {_ADVICE}'
         ) from error
-    if 'mask_token' in named and 'mask_token' not in model.state_dict():
+    if 'mask_token' not in model.state_dict():
         converted.pop('mask_token', None)
-        left_out.append('mask_token')
+    left_out += _dropped(named, converted)
     notes, loud = position.changes(named, converted, model, pos_resample)
     return Weights(converted, layout, left_out, notes, loud)
 
@@ -210,6 +213,16 @@ def _filter(state: dict[str, Tensor], model: nn.Module, **options: Any) -> dict[
     module = sys.modules[type(model).__module__]
     convert = getattr(module, 'checkpoint_filter_fn', None)
     return dict(state) if convert is None else convert(dict(state), model, **options)
+
+
+def _dropped(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """Keys that timm's filter left out: neither the name nor the memory is in what it returned."""
+    memory = {value.data_ptr() for value in after.values()}
+    return [
+        key
+        for key, value in before.items()
+        if key not in after and value.data_ptr() not in memory and not _MADE_ANEW.search(key)
+    ]
 
 
 def _looks(layout: layouts.Layout) -> str:
