@@ -9,6 +9,7 @@ import torch
 from mmsigma.errors import WeightsError
 from mmsigma.registry import TRUNKS as REGISTRY
 from mmsigma.registry import build
+from mmsigma.trunks import layouts, weights
 
 pytest.importorskip('transformers')
 from tests.trunks.transformers_models import (
@@ -115,6 +116,24 @@ def test_naflex(tmp_path: Path) -> None:
     case = Case(lambda: hf.Siglip2VisionModel(config), {})
     text = message(case, vit('vit_base_patch16_siglip_256'), tmp_path)
     assert 'NaFlex' in text and 'fixed-resolution' in text
+
+
+@pytest.mark.parametrize(
+    ('name', 'layout', 'prefix'),
+    [
+        ('Sam2', 'SAM 2', 'vision_encoder.backbone.'),
+        ('Sam2Video', 'SAM 2', 'vision_encoder.backbone.'),
+        ('Sam', 'SAM', 'vision_encoder.'),
+    ],
+)
+def test_everything_beside_the_encoder_is_known(name: str, layout: str, prefix: str) -> None:
+    with torch.device('meta'):
+        model = getattr(hf, f'{name}Model')(getattr(hf, f'{name}Config')())
+    state = model.state_dict()
+    found, at = layouts.recognise(state, weights.LAYOUTS)
+    assert str(found) == f'transformers/{layout}' and at == prefix
+    kept, _ = layouts.convert(state, found, at, torch.nn.Identity())
+    assert len(kept) == sum(key.startswith(prefix) for key in state)
 
 
 # --- Models in several files. ---
