@@ -53,6 +53,9 @@ class Block:
         mlp: ``(tokens, flow) -> branch``, the MLP branch ``(B, N, C)`` with its norm and scale.
         stage: Index of the resolution stage; 0 throughout a plain trunk.
         stride: Side of a token behind the block, in pixels.
+        norms: The norms that the attention branch and the MLP branch begin with, where the first
+            reads ``base`` and the second the sum ``base + branch``; None where a block norms
+            elsewhere, or widens or pools tokens behind its first norm.
     """
 
     module: nn.Module
@@ -61,6 +64,25 @@ class Block:
     mlp: MLPStep | None
     stage: int = 0
     stride: int = 16
+    norms: tuple[nn.Module, nn.Module] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Borrowed:
+    """A module that is registered elsewhere, for an adapter to use.
+
+    It is no module itself, so an adapter that holds it neither counts nor saves the parameters a
+    second time. Copies of a whole model keep the tie: the copy's adapter holds the copy's module.
+    """
+
+    module: nn.Module
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """What the module gives, computed in its own dtype, in the dtype of ``tokens``."""
+        if torch.is_autocast_enabled(tokens.device.type):
+            return self.module(tokens)
+        dtype = next((p.dtype for p in self.module.parameters()), tokens.dtype)
+        return self.module(tokens.to(dtype)).to(tokens.dtype)
 
 
 def residual(attention: Callable[[Tensor], Tensor]) -> AttentionStep:
@@ -105,11 +127,17 @@ def resolve_indices(indices: Iterable[int], depth: int, what: str) -> tuple[int,
 
 
 class AdapterBank(nn.Module):
-    """Holds the adapters of a trunk, by block index and position, and runs blocks with them."""
+    """Holds the adapters of a trunk, by block index and position, and runs blocks with them.
+
+    Attributes:
+        at: The adapters, by block index and position.
+        shared: What several adapters use, by name; see :meth:`Site.share`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.at = nn.ModuleDict()
+        self.shared = nn.ModuleDict()
 
     def put(self, index: int, position: str, adapter: nn.Module) -> None:
         """Register ``adapter`` at ``position`` of block ``index``."""
@@ -191,3 +219,28 @@ class Site:
                 'Use after_block, or a trunk family that divides its blocks.'
             )
         self.adapters.put(index, position, adapter)
+
+    def share(self, name: str, module: nn.Module) -> Borrowed:
+        """Register a module that several adapters use, once; they keep what this returns."""
+        self.adapters.shared[name] = module
+        return Borrowed(module)
+
+    def norm(self, index: int, position: str) -> Borrowed:
+        """The block's own norm that the branch beside a parallel position begins with.
+
+        Args:
+            index: The block.
+            position: ``parallel_attention`` or ``parallel_mlp``.
+
+        Raises:
+            InvalidSettingError: The block does not begin its branches so.
+        """
+        block = self.blocks[index]
+        if block.norms is None:
+            raise InvalidSettingError(
+                f'Block {index} of this trunk, a {type(block.module).__name__}, has no norm whose '
+                f'output an adapter at {position!r} could read: it runs whole, norms behind its '
+                'branches, or widens or pools its tokens behind the norm. Use a trunk of pre-norm '
+                'blocks, or a tuner that reads the tokens themselves.'
+            )
+        return Borrowed(block.norms[position == 'parallel_mlp'])

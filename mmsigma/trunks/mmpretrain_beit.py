@@ -115,7 +115,14 @@ class MMPretrainBEiT(Trunk):
         """The encoder layers; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dims
         return [
-            Block(b, width, partial(_attention, b, i), partial(_mlp, b), stride=self.patch)
+            Block(
+                b,
+                width,
+                partial(_attention, b, i),
+                partial(_mlp, b),
+                stride=self.patch,
+                norms=(b.ln1, b.ln2),
+            )
             for i, b in enumerate(self.model.layers)
         ]
 

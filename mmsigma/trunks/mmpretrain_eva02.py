@@ -89,7 +89,14 @@ class MMPretrainEVA02(Trunk):
         """The encoder layers; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dims
         return [
-            Block(b, width, partial(_attention, b), partial(_mlp, b), stride=self.patch)
+            Block(
+                b,
+                width,
+                partial(_attention, b),
+                partial(_mlp, b),
+                stride=self.patch,
+                norms=(b.norm1, b.norm2),
+            )
             for b in self.model.layers
         ]
 

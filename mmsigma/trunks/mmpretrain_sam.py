@@ -83,7 +83,14 @@ class MMPretrainSAM(Trunk):
         """The encoder layers; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dims
         return [
-            Block(b, width, partial(_attention, b), partial(_mlp, b), stride=self.patch)
+            Block(
+                b,
+                width,
+                partial(_attention, b),
+                partial(_mlp, b),
+                stride=self.patch,
+                norms=(b.ln1, b.ln2),
+            )
             for b in self.model.layers
         ]
 

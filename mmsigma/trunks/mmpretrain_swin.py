@@ -137,7 +137,8 @@ class MMPretrainSwin(Trunk):
                 stride *= merge.sampler.stride[0]
             for block in stage.blocks:
                 steps = self._steps(block, partial(_enter, extra, merge))
-                found.append(Block(block, block.attn.w_msa.embed_dims, *steps, index, stride))
+                width, norms = block.attn.w_msa.embed_dims, self._norms(block)
+                found.append(Block(block, width, *steps, index, stride, norms))
                 merge = None
                 extra = block.norm3 if getattr(block, 'extra_norm', False) else None
         return found
@@ -173,6 +174,9 @@ class MMPretrainSwin(Trunk):
     def _steps(self, block: Any, enter: Enter) -> tuple[AttentionStep, MLPStep]:
         return partial(_attention, block, enter), partial(_mlp, block)
 
+    def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
+        return block.norm1, block.norm2
+
 
 @TRUNKS.register_module()
 class MMPretrainSwinV2(MMPretrainSwin):
@@ -189,6 +193,9 @@ class MMPretrainSwinV2(MMPretrainSwin):
 
     def _steps(self, block: Any, enter: Enter) -> tuple[AttentionStep, MLPStep]:
         return partial(_post_attention, block, enter), partial(_post_mlp, block)
+
+    def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
+        return None  # they are behind the branches
 
 
 def _convert(model: Any, state: dict[str, Tensor], prefix: str) -> None:

@@ -84,7 +84,14 @@ class MMPretrainViT(Trunk):
         """The encoder layers; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dims
         return [
-            Block(b, width, residual(partial(_attention, b)), partial(_mlp, b), stride=self.patch)
+            Block(
+                b,
+                width,
+                residual(partial(_attention, b)),
+                partial(_mlp, b),
+                stride=self.patch,
+                norms=(b.ln1, b.ln2),
+            )
             for b in self.model.layers
         ]
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.beit import Beit, gen_relative_position_index
 from timm.models.beit import Block as UpstreamBlock
 from torch import Tensor, nn
@@ -127,7 +128,14 @@ class TimmBEiT(Trunk):
         """The transformer blocks; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dim
         return [
-            Block(b, width, partial(_attention, b, i), partial(_mlp, b), stride=self.patch)
+            Block(
+                b,
+                width,
+                partial(_attention, b, i),
+                partial(_mlp, b),
+                stride=self.patch,
+                norms=(b.norm1, b.norm2),
+            )
             for i, b in enumerate(self.model.blocks)
         ]
 

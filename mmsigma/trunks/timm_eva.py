@@ -69,7 +69,13 @@ class TimmEVA(Trunk):
         width, mixed = self.model.embed_dim, self.model.rope_mixed
         return [
             # With mixed frequencies every block has a rotary embedding of its own.
-            Block(b, width, *_steps(b, index if mixed else None), stride=self.patch)
+            Block(
+                b,
+                width,
+                *_steps(b, index if mixed else None),
+                stride=self.patch,
+                norms=_norms(b),
+            )
             for index, b in enumerate(self.model.blocks)
         ]
 
@@ -82,6 +88,10 @@ def _steps(block: Any, own: int | None) -> tuple[AttentionStep, MLPStep]:
     if isinstance(block, EvaBlockPostNorm):
         return partial(_post_attention, block, own), partial(_post_mlp, block)
     return partial(_attention, block, own), partial(_mlp, block)
+
+
+def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
+    return None if isinstance(block, EvaBlockPostNorm) else (block.norm1, block.norm2)
 
 
 def _rope(flow: Flow, own: int | None) -> Tensor | None:

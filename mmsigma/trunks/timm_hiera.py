@@ -83,7 +83,8 @@ class TimmHiera(Trunk):
             if block.attn.q_stride > 1:
                 stride *= model.q_stride[0]
             steps = partial(_attention, block, index), partial(_mlp, block, index)
-            found.append(Block(block, block.dim_out, *steps, stage=stage, stride=stride))
+            norms = None if block.do_expand else (block.norm1, block.norm2)
+            found.append(Block(block, block.dim_out, *steps, stage, stride, norms))
         return found
 
     def norm(self, tokens: Tensor, index: int) -> Tensor:

@@ -72,7 +72,9 @@ class TimmHieraDet(Trunk):
             if block.q_stride is not None:
                 stride *= block.q_stride[0]
             steps = partial(_attention, block), partial(_mlp, block)
-            found.append(Block(block, block.dim_out, *steps, stage=stage, stride=stride))
+            same = block.dim == block.dim_out and block.q_stride is None
+            norms = (block.norm1, block.norm2) if same else None
+            found.append(Block(block, block.dim_out, *steps, stage, stride, norms))
         return found
 
     def norm(self, tokens: Tensor, index: int) -> Tensor:

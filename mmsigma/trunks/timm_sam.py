@@ -81,7 +81,14 @@ class TimmSAM(Trunk):
         """The transformer blocks; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dim
         return [
-            Block(b, width, partial(_attention, b), partial(_mlp, b), stride=self.patch)
+            Block(
+                b,
+                width,
+                partial(_attention, b),
+                partial(_mlp, b),
+                stride=self.patch,
+                norms=(b.norm1, b.norm2),
+            )
             for b in self.model.blocks
         ]
 

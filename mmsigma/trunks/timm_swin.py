@@ -86,6 +86,7 @@ class TimmSwin(Trunk):
                         partial(_post_mlp if v2 else _mlp, block),
                         stage=index,
                         stride=self.patch * 2**index,
+                        norms=None if v2 else (block.norm1, block.norm2),
                     )
                 )
                 merge = None

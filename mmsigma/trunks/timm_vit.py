@@ -75,7 +75,10 @@ class TimmViT(Trunk):
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dim
-        return [Block(b, width, *_steps(b), stride=self.patch) for b in self.model.blocks]
+        return [
+            Block(b, width, *_steps(b), stride=self.patch, norms=_norms(b))
+            for b in self.model.blocks
+        ]
 
     def norm(self, tokens: Tensor, index: int) -> Tensor:
         """The final norm; see :meth:`Trunk.norm`."""
@@ -86,6 +89,10 @@ def _steps(block: Any) -> tuple[Any, Any]:
     if isinstance(block, ResPostBlock):
         return residual(partial(_post_attention, block)), partial(_post_mlp, block)
     return residual(partial(_attention, block)), partial(_mlp, block)
+
+
+def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
+    return None if isinstance(block, ResPostBlock) else (block.norm1, block.norm2)
 
 
 def _attention(block: Any, x: Tensor) -> Tensor:
