@@ -24,6 +24,12 @@ _FOLDER = TemporaryDirectory(prefix='mmsigma-tests-')
 _SMALL: dict[str, dict[str, Any]] = {
     'SIGMA': {'bottleneck': 8, 'gate_hidden': 4, 'modulation_hidden': 4},
     'Mona': {'bottleneck': 8},
+    'Adapter': {'bottleneck': 4},
+    'AdaptFormer': {'bottleneck': 4},
+    'Convpass': {'bottleneck': 4},
+    'LoRand': {'rank': 2},
+    'Rein': {'tokens': 6, 'rank': 2},
+    'VFMAdapter': {'bottleneck': 4, 'rank': 2},
 }
 _VARIANTS: dict[str, dict[str, Any]] = {
     'SIGMA-everywhere': {'type': 'SIGMA', 'position': POSITIONS, 'scale': 'learned'},
@@ -35,6 +41,9 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     },
     'SIGMA-static-plain-last': {'type': 'SIGMA', 'gate': 'static', 'form': 'plain', 'blocks': [-1]},
     'Mona-zero': {'type': 'Mona', 'zero_init': True},
+    'LoRand-zero': {'type': 'LoRand', 'zero_init': True},
+    'Rein-zero': {'type': 'Rein', 'zero_init': True},
+    'Partial-2-norm': {'type': 'Partial', 'k': 2, 'final_norm': True},
 }
 registry.TUNERS.import_from_location()
 _REGISTERED = {name: {'type': name} for name in sorted(registry.TUNERS.module_dict)}
@@ -44,13 +53,24 @@ TUNERS: dict[str, dict[str, Any]] = {
 }
 # The contract table: every registered tuner on every trunk, and its variants on one.
 # Methods that sit inside a block, and so refuse trunks whose blocks run whole.
-INSIDE = {'Mona'}
-CONTRACT = [
-    (tuner, trunk)
-    for tuner in _REGISTERED
-    for trunk in TRUNKS
-    if tuner not in INSIDE or TRUNKS[trunk].positions == POSITIONS
-]
+INSIDE = {'Adapter', 'AdaptFormer', 'Convpass', 'LoRand', 'Mona', 'VFMAdapter'}
+# Methods that read a norm's output, and trunks that norm behind the branches, or widen the tokens
+# behind their first norm.
+READ_NORMS = {'Convpass', 'VFMAdapter'}
+NO_NORMS = {'post-norm', 'eva-post-norm', 'swinv2', 'mmpretrain-swinv2', 'mmpretrain-swinv2-extra'}
+NO_NORMS |= {'hiera', 'hiera-abswin', 'hieradet'}
+
+
+def carries(trunk: str, tuner: str) -> bool:
+    """Whether a tuner can be attached to a trunk."""
+    if tuner in INSIDE and TRUNKS[trunk].positions != POSITIONS:
+        return False
+    return tuner not in READ_NORMS or trunk not in NO_NORMS
+
+
+PAIRS = [(tuner, trunk) for tuner in _REGISTERED for trunk in TRUNKS]
+CONTRACT = [(tuner, trunk) for tuner, trunk in PAIRS if carries(trunk, tuner)]
+REFUSED = [pair for pair in PAIRS if pair not in CONTRACT]
 CONTRACT += [(tuner, 'registers') for tuner in _VARIANTS]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -22,11 +23,29 @@ from tests.tiny import CONTRACT, backbone, images, loss, same, shake
 pytestmark = pytest.mark.parametrize(('tuner', 'trunk'), CONTRACT)
 
 # Methods whose adapted model is, by their authors' choice, another one before the first step.
-STARTS_ELSEWHERE = {'Mona'}
+STARTS_ELSEWHERE = {'LoRand', 'Mona', 'Rein'}
+# What upstream calls norms in all the tiny trunks; the method goes by their types.
+NORM = re.compile(
+    r'(\b(norm\w*|ln\w*|\w+_ln|\w+_norm|\w*layernorm)'
+    r'|\bstem\.1|stages\.\d\.downsample\.0)\.(weight|bias)$'
+)
+
+
+def of_last_blocks(name: str, own: AdaptedBackbone, k: int) -> bool:
+    blocks = [block.module for block in own.trunk.blocks()[-k:]]
+    parameter = own.trunk.get_parameter(name)
+    return any(parameter is p for block in blocks for p in block.parameters())
+
+
 # Which of the trunk's own parameters a method trains; the others train adapters only.
-TRAINS_OF_TRUNK: dict[str, Callable[[str], bool]] = {
-    'BitFit': lambda name: name.rpartition('.')[2] == 'bias',
-    'Full': lambda name: True,
+TRAINS_OF_TRUNK: dict[str, Callable[[str, AdaptedBackbone], bool]] = {
+    'BitFit': lambda name, own: name.rpartition('.')[2] in ('bias', 'q_bias', 'v_bias'),
+    'Full': lambda name, own: True,
+    'NormTuning': lambda name, own: bool(NORM.search(name)),
+    'Partial': lambda name, own: of_last_blocks(name, own, 1),
+    'Partial-2-norm': lambda name, own: (
+        of_last_blocks(name, own, 2) or name.startswith('model.norm.')
+    ),
 }
 
 
@@ -70,8 +89,8 @@ def test_starts_as_the_frozen_model(tuner: str, trunk: str) -> None:
 
 def test_what_trains_and_only_that(tuner: str, trunk: str) -> None:
     own = backbone(trunk, tuner)
-    selects = TRAINS_OF_TRUNK.get(tuner, lambda name: False)
-    assert trained(own.trunk) == {n for n, _ in own.trunk.named_parameters() if selects(n)}
+    selects = TRAINS_OF_TRUNK.get(tuner, lambda name, own: False)
+    assert trained(own.trunk) == {n for n, _ in own.trunk.named_parameters() if selects(n, own)}
     assert all(p.requires_grad for p in own.adapters.parameters())
 
     shake(own)

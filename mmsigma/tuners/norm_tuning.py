@@ -1,0 +1,61 @@
+"""Norm tuning: only the norms' scales and shifts train.
+
+The method is Batch-norm tuning (Frankle et al., ICLR 2021, arXiv 2003.00152) for whatever norms a
+trunk has, as in the comparisons of Mona (Yin et al., CVPR 2025, arXiv 2408.08345).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from timm import layers
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from mmsigma.errors import InvalidSettingError
+from mmsigma.injection import Site
+from mmsigma.registry import TUNERS
+from mmsigma.tuners.base import Tuner
+
+# Those of timm that are none of PyTorch's; not every version has them all.
+_TIMM = (
+    'RmsNorm',
+    'RmsNormFp32',
+    'RmsNorm2d',
+    'RmsNorm2dFp32',
+    'SimpleNorm',
+    'SimpleNormFp32',
+    'SimpleNorm2d',
+    'SimpleNorm2dFp32',
+)
+NORMS: tuple[type[nn.Module], ...] = (
+    nn.LayerNorm,  # also timm's and mmpretrain's LayerNorm2d and kin
+    nn.RMSNorm,
+    nn.GroupNorm,
+    _NormBase,  # batch and instance norms
+    *(getattr(layers, name) for name in _TIMM if hasattr(layers, name)),
+)
+
+
+@TUNERS.register_module()
+@dataclass
+class NormTuning(Tuner):
+    """Affine parameters of the trunk's norms train, those inside attention and MLPs included.
+
+    A norm is known by its type, not by its name. Layer scales and the response normalisation of
+    ConvNeXt V2 are none.
+    """
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Unfreeze the norms; those that never run are frozen again by backbone and trunk.
+
+        Raises:
+            InvalidSettingError: The trunk has no norm with parameters.
+        """
+        norms = [module for module in site.trunk.modules() if isinstance(module, NORMS)]
+        found = [p for norm in norms for p in norm.parameters(recurse=False)]
+        if not found:
+            raise InvalidSettingError(
+                'NormTuning finds no norm with parameters in this trunk, so nothing of it would '
+                'train. Use another tuner, or Frozen if that is meant.'
+            )
+        return found
