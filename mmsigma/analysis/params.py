@@ -1,6 +1,7 @@
 """Parameters of a config's model, and the share of the trunk that a tuner trains."""
 
 import copy
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -35,8 +36,8 @@ def count(config: Config) -> dict[str, float]:
     """
     import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
     if 'model' not in config and 'trunk' in config:
-        model: nn.Module = nn.Module()
-        model.backbone = backbone = of_trunk(config)
+        model: Any = nn.Module()
+        model.backbone = of_trunk(config)
     else:
         init_default_scope(config.get('default_scope', 'mmengine'))
         model_config = copy.deepcopy(config.model)
@@ -47,7 +48,7 @@ def count(config: Config) -> dict[str, float]:
             )
         model_config.backbone.trunk.weights = 'random'
         model = MODELS.build(model_config)
-        backbone = model.backbone
+    backbone: AdaptedBackbone = model.backbone
     neck = getattr(model, 'neck', None)
     trunk = _count(backbone.trunk)
     return {
@@ -61,8 +62,10 @@ def count(config: Config) -> dict[str, float]:
 
 
 def of_trunk(config: Config) -> AdaptedBackbone:
-    """The trunk of a config with SIGMA at its defaults, on the meta device: shapes, no values."""
-    with torch.device('meta'):
+    """The trunk of a config with SIGMA at its defaults: shapes without values, where they suffice."""
+    # mmpretrain reads numbers from tensors while it builds, which shapes alone do not have.
+    device = 'cpu' if config.trunk.type.startswith('MMPretrain') else 'meta'
+    with torch.device(device):
         return AdaptedBackbone({**config.trunk, 'weights': 'random'}, {'type': 'SIGMA'})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError, WeightsError
@@ -215,7 +215,7 @@ def load(
                 module.register_buffer(name, buffer, persistent=False)
     if state is None:
         if not any(parameter.is_meta for parameter in model.parameters()):
-            model.init_weights()  # MMEngine's reads values, which the meta device has not
+            _initialise(model)  # MMEngine's reads values, which the meta device has not
         return
     state = {key: value for key, value in state.items() if not key.endswith(_COMPUTED)}
     before = {key: tuple(value.shape) for key, value in state.items()}
@@ -290,3 +290,14 @@ def _spline(source: int, target: int) -> Tensor:
         wanted = np.arange(target, dtype=float) - target // 2
         spline = make_interp_spline(known, np.eye(source), k=min(3, source - 1))
         return torch.from_numpy(spline(wanted.clip(known[0], known[-1])))
+
+
+def _initialise(model: Any) -> None:
+    """Upstream's initialisation, without the four lines that MMEngine logs of every tensor."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        model.init_weights()
+    finally:
+        logger.setLevel(level)

@@ -19,6 +19,12 @@ LEAVES = {
     'sigma_swin-t_upernet': 'swin',
     'sigma_swinv2-b_upernet': 'swinv2',
     'sigma_dinov3-convnext-t_upernet': 'convnext',
+    'sigma_mmpretrain-dinov2-s_upernet': 'mmpretrain-layerscale',
+    'sigma_mmpretrain-beitv2-b_upernet': 'mmpretrain-beit',
+    'sigma_mmpretrain-eva02-b_upernet': 'mmpretrain-eva02',
+    'sigma_mmpretrain-sam-b_upernet': 'mmpretrain-sam',
+    'sigma_mmpretrain-swin-t_upernet': 'mmpretrain-swin-4',
+    'sigma_mmpretrain-swinv2-b_upernet': 'mmpretrain-swinv2',
 }
 MODEL = """
 model = dict(

@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/trunks/mmpretrain-dinov2-s.py',
+    '../_base_/tuners/sigma.py',
+    '../_base_/heads/upernet.py',
+    '../_base_/datasets/camvid_448x336.py',
+    '../_base_/schedules/adamw_4k.py',
+    '../_base_/runtime/mmseg.py',
+]
+
+model = dict(
+    data_preprocessor=_base_.normalisation,
+    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
+    neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
+    decode_head=dict(num_classes=_base_.num_classes),
+)
