@@ -9,23 +9,21 @@ from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner
 
-# What modules call their bias; attention that has none for its keys keeps the others by themselves
-# (BEiT, EVA-02, Swin V2).
-NAMES = ('bias', 'q_bias', 'k_bias', 'v_bias')
-
 
 @TUNERS.register_module()
 @dataclass
 class BitFit(Tuner):
     """The trunk's bias terms train: of Linears, convolutions, norms and attention alike.
 
-    A bias is a parameter that a module itself calls ``bias``, or ``q_bias``, ``k_bias``,
-    ``v_bias``. A search for the substring would also catch tables of relative position biases,
-    which are weights.
+    A bias is a vector that a module itself calls ``bias`` or ``..._bias``: attention without a bias
+    for its keys (BEiT, EVA-02, Swin V2) keeps ``q_bias`` and ``v_bias``. A search for the substring
+    would also catch tables of relative position biases, which are weights; figures of 0.23 % for
+    Swin-B, instead of 0.16 %, count them.
     """
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Unfreeze the biases; blocks that never run are frozen again by the backbone."""
         for module in site.trunk.modules():
-            own = dict(module.named_parameters(recurse=False))
-            yield from (own[name] for name in NAMES if name in own)
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim == 1 and (name == 'bias' or name.endswith('_bias')):
+                    yield parameter

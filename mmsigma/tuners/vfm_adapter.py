@@ -104,7 +104,7 @@ class VFMAdapter(Tuner):
     """Two bypasses per block, parallel to attention and to the MLP; one hypernetwork for all.
 
     Args:
-        bottleneck: r, channels inside the adapter. With the defaults, 3.0 % of SAM-B.
+        bottleneck: r, channels inside the adapter. With the defaults, 3.05 % of SAM-B.
         rank: Channels inside the hypernetwork.
         scale: s, a constant factor of the update.
         dropout: Probability of dropping an activated bottleneck feature, in training.

@@ -1,11 +1,12 @@
 """BitFit trains biases: neither less nor what is only called like one."""
 
+import pytest
 import torch
 from torch import nn
 
 from mmsigma.injection import AdapterBank, Site
 from mmsigma.tuners.bitfit import BitFit
-from tests.tiny import backbone, images, loss
+from tests.tiny import TRUNKS, backbone, images, loss
 
 
 class Windowed(nn.Module):
@@ -19,13 +20,35 @@ class Windowed(nn.Module):
         self.conv = nn.Conv2d(2, 2, 1)
         self.shared = self.conv
         self.bias = nn.Parameter(torch.zeros(2))
+        self.q_bias = nn.Parameter(torch.zeros(2))
+        self.register_buffer('k_bias', torch.zeros(2))
+        self.v_bias = None
+        self.position_bias = nn.Parameter(torch.zeros(3, 2))
+        self.in_proj_bias = nn.Parameter(torch.zeros(2))
+        self.logit_scale = nn.Parameter(torch.zeros(2))
 
 
 def test_a_bias_is_what_a_module_calls_bias() -> None:
     trunk = Windowed()
     chosen = list(BitFit().attach(Site(trunk, [], False, AdapterBank())))
     names = {id(p): name for name, p in trunk.named_parameters()}
-    assert sorted(names[id(p)] for p in chosen) == ['bias', 'conv.bias', 'norm.bias']
+    assert sorted(names[id(p)] for p in chosen) == [
+        'bias',
+        'conv.bias',
+        'in_proj_bias',
+        'norm.bias',
+        'q_bias',
+    ]
+
+
+@pytest.mark.parametrize('trunk', ['beit', 'eva-post-norm', 'swinv2', 'mmpretrain-beit'])
+def test_attention_without_a_bias_for_keys(trunk: str) -> None:
+    own = backbone(trunk, 'BitFit')
+    trained = [name for name, p in own.trunk.named_parameters() if p.requires_grad]
+    for kept in ('q_bias', 'v_bias'):
+        found = [name for name in trained if name.endswith(f'.{kept}')]
+        assert len(found) == TRUNKS[trunk].depth
+    assert not [name for name in trained if 'table' in name]
 
 
 def test_blocks_that_do_not_run_stay_frozen() -> None:

@@ -30,6 +30,9 @@ NORM = re.compile(
     r'|\bstem\.1|stages\.\d\.downsample\.0)\.(weight|bias)$'
 )
 
+# And what it calls biases.
+BIASES = ('bias', 'q_bias', 'v_bias', 'mlp_bias')
+
 
 def of_last_blocks(name: str, own: AdaptedBackbone, k: int) -> bool:
     blocks = [block.module for block in own.trunk.blocks()[-k:]]
@@ -39,7 +42,7 @@ def of_last_blocks(name: str, own: AdaptedBackbone, k: int) -> bool:
 
 # Which of the trunk's own parameters a method trains; the others train adapters only.
 TRAINS_OF_TRUNK: dict[str, Callable[[str, AdaptedBackbone], bool]] = {
-    'BitFit': lambda name, own: name.rpartition('.')[2] in ('bias', 'q_bias', 'v_bias'),
+    'BitFit': lambda name, own: name.rpartition('.')[2] in BIASES,
     'Full': lambda name, own: True,
     'NormTuning': lambda name, own: bool(NORM.search(name)),
     'Partial': lambda name, own: of_last_blocks(name, own, 1),
