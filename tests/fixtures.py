@@ -50,7 +50,11 @@ train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline), **w
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline), **workers)
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline), **workers)
 model = dict(
-    backbone=dict(trunk=dict(model_args={tiny!r}), tuner=dict(bottleneck=8, dropout=0.1)),
+    backbone=dict(
+        trunk=dict(model_args={tiny!r}),
+        tuner=dict(bottleneck=8, dropout=0.1),
+        out_indices=None,
+    ),
     decode_head=dict(in_channels=[32] * 4, channels=16),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-2))

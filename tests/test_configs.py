@@ -148,6 +148,8 @@ def tiny(name):
     init_default_scope(config.default_scope)
     model = config.model
     model.backbone.trunk.update(weights='random', model_args=TINY)
+    if len(model.backbone.get('out_indices')) > 1:
+        model.backbone.out_indices = None
     if model.get('neck'):
         model.neck.update(in_channels=[32] * 4, in_strides=[14] * 4, out_channels=16)
         model.decode_head.update(in_channels=[16] * 4, channels=16)

@@ -12,7 +12,7 @@ from mmsigma.trunks import TimmBEiT, TimmEVA, TimmHiera, TimmSwin, TimmViT
 from tests.fixtures import ROOT
 
 PATHS = sorted((ROOT / 'configs/_base_/trunks').glob('*.py'))
-FACTS = {'trunk', 'widths', 'strides', 'normalisation', 'release'}
+FACTS = {'trunk', 'out_indices', 'widths', 'strides', 'normalisation', 'release'}
 COUNT = 91
 # Models of more parameters run two blocks only.
 RUNS = 120e6
@@ -36,8 +36,9 @@ def test_facts(path):
     config = parse(path)
     assert {k for k in config if k != 'os'} == FACTS
     assert set(config.release) == {'input_size', 'licence', 'source'}
-    assert len(path.read_text().splitlines()) <= 25
+    assert len(path.read_text().splitlines()) <= 30
     own = params.of_trunk(config)
+    assert list(own.out_indices) == config.out_indices
     assert (own.out_channels, own.out_strides) == (config.widths, config.strides)
     assert config.release.source.startswith('https://')
     if 'model_name' not in config.trunk:

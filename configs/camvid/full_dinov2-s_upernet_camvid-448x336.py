@@ -9,7 +9,7 @@ _base_ = [
 
 model = dict(
     data_preprocessor=_base_.normalisation,
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
+    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
     neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
     decode_head=dict(num_classes=_base_.num_classes),
 )

@@ -9,6 +9,6 @@ _base_ = [
 
 model = dict(
     data_preprocessor=_base_.normalisation,
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
+    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
     decode_head=dict(in_channels=_base_.widths, num_classes=_base_.num_classes),
 )

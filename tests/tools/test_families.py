@@ -28,7 +28,9 @@ LEAVES = {
 }
 MODEL = """
 model = dict(
-    backbone=dict(trunk=dict(_delete_=True, **{trunk!r}), tuner=dict(bottleneck=8)),
+    backbone=dict(
+        trunk=dict(_delete_=True, **{trunk!r}), tuner=dict(bottleneck=8), out_indices=None
+    ),
     neck=dict(
         in_channels={widths!r}, in_strides={strides!r}, out_channels=16, strides={levels!r}
     ),

@@ -1,5 +1,6 @@
 # AIMv2 ViT-1B/14 at 336 pixels (Fini et al., 2024, arXiv 2411.14402) through timm.
 trunk = dict(type='TimmViT', model_name='aimv2_1b_patch14_336.apple_pt', weights='hub')
+out_indices = [5, 11, 17, 23]
 widths = [2048, 2048, 2048, 2048]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323])

@@ -1,5 +1,6 @@
 # AugReg ViT-L/16, ImageNet-21k (Steiner et al., 2021, arXiv 2106.10270) through timm.
 trunk = dict(type='TimmViT', model_name='vit_large_patch16_224.augreg_in21k', weights='hub')
+out_indices = [5, 11, 17, 23]
 widths = [1024, 1024, 1024, 1024]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])

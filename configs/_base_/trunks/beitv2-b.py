@@ -1,5 +1,6 @@
 # BEiT v2 ViT-B/16 (Peng et al., 2022, arXiv 2208.06366) through timm.
 trunk = dict(type='TimmBEiT', model_name='beitv2_base_patch16_224.in1k_ft_in22k', weights='hub')
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -1,5 +1,6 @@
 # BEiT v2 ViT-L/16 (Peng et al., 2022, arXiv 2208.06366) through timm.
 trunk = dict(type='TimmBEiT', model_name='beitv2_large_patch16_224.in1k_ft_in22k', weights='hub')
+out_indices = [5, 11, 17, 23]
 widths = [1024, 1024, 1024, 1024]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

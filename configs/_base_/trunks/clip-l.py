@@ -2,6 +2,7 @@
 trunk = dict(
     type='TimmViT', model_name='vit_large_patch14_clip_quickgelu_336.openai', weights='hub'
 )
+out_indices = [5, 11, 17, 23]
 widths = [1024, 1024, 1024, 1024]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323])

@@ -1,5 +1,6 @@
 # DeiT III ViT-S/16 (Touvron et al., 2022, arXiv 2204.07118) through timm.
 trunk = dict(type='TimmViT', model_name='deit3_small_patch16_224.fb_in22k_ft_in1k', weights='hub')
+out_indices = [2, 5, 8, 11]
 widths = [384, 384, 384, 384]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

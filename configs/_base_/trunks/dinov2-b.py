@@ -1,5 +1,6 @@
 # DINOv2 ViT-B/14 (Oquab et al., 2023, arXiv 2304.07193) through timm.
 trunk = dict(type='TimmViT', model_name='vit_base_patch14_dinov2.lvd142m', weights='hub')
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

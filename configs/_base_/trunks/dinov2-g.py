@@ -1,5 +1,6 @@
 # DINOv2 ViT-g/14 (Oquab et al., 2023, arXiv 2304.07193) through timm.
 trunk = dict(type='TimmViT', model_name='vit_giant_patch14_dinov2.lvd142m', weights='hub')
+out_indices = [9, 19, 29, 39]
 widths = [1536, 1536, 1536, 1536]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -12,6 +12,7 @@ trunk = dict(
         'dinov2_vits14.safetensors',
     ),
 )
+out_indices = [2, 5, 8, 11]
 widths = [384, 384, 384, 384]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -1,5 +1,6 @@
 # DINOv3 ViT-B/16 (Siméoni et al., 2025, arXiv 2508.10104) through timm.
 trunk = dict(type='TimmEVA', model_name='vit_base_patch16_dinov3.lvd1689m', weights='hub')
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

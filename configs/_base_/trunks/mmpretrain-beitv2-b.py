@@ -12,6 +12,7 @@ trunk = dict(
         'beitv2-base_3rdparty_in1k_20221114-73e11905.pth',
     ),
 )
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

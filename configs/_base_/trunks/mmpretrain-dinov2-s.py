@@ -13,6 +13,7 @@ trunk = dict(
     ),
     model_args=dict(img_size=518, patch_size=14, layer_scale_init_value=1e-5),
 )
+out_indices = [2, 5, 8, 11]
 widths = [384, 384, 384, 384]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

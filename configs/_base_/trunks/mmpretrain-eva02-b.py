@@ -14,6 +14,7 @@ trunk = dict(
     final_norm=False,
     model_args=dict(patch_size=14, sub_ln=True),
 )
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323])

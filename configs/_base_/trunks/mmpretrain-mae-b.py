@@ -12,6 +12,7 @@ trunk = dict(
         'mae_vit-base-p16_8xb512-fp16-coslr-1600e_in1k_20220825-f7569ca2.pth',
     ),
 )
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -12,6 +12,7 @@ trunk = dict(
         'vit-huge-p16_sam-pre_3rdparty_sa1b-1024px_20230411-3f13c653.pth',
     ),
 )
+out_indices = [7, 15, 23, 31]
 widths = [1280, 1280, 1280, 1280]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

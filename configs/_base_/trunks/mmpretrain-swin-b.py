@@ -13,6 +13,7 @@ trunk = dict(
     ),
     model_args=dict(img_size=384, window_size=12),
 )
+out_indices = [1, 3, 21, 23]
 widths = [128, 256, 512, 1024]
 strides = [4, 8, 16, 32]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -12,6 +12,7 @@ trunk = dict(
         'swin_tiny_patch4_window7_224-160bb0a5.pth',
     ),
 )
+out_indices = [1, 3, 9, 11]
 widths = [96, 192, 384, 768]
 strides = [4, 8, 16, 32]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

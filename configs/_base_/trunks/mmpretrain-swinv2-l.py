@@ -15,6 +15,7 @@ trunk = dict(
         img_size=384, window_size=[24, 24, 24, 12], pretrained_window_sizes=[12, 12, 12, 6]
     ),
 )
+out_indices = [1, 3, 21, 23]
 widths = [192, 384, 768, 1536]
 strides = [4, 8, 16, 32]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -1,5 +1,6 @@
 # Perception Encoder, core, ViT-B/16 (Bolya et al., 2025, arXiv 2504.13181) through timm.
 trunk = dict(type='TimmEVA', model_name='vit_pe_core_base_patch16_224.fb', weights='hub')
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])

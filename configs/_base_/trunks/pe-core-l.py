@@ -1,5 +1,6 @@
 # Perception Encoder, core, ViT-L/14 (Bolya et al., 2025, arXiv 2504.13181) through timm.
 trunk = dict(type='TimmEVA', model_name='vit_pe_core_large_patch14_336.fb', weights='hub')
+out_indices = [5, 11, 17, 23]
 widths = [1024, 1024, 1024, 1024]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])

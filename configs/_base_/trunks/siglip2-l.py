@@ -1,5 +1,6 @@
 # SigLIP2 ViT-L/16 at 512 pixels (Tschannen et al., 2025, arXiv 2502.14786) through timm.
 trunk = dict(type='TimmViT', model_name='vit_large_patch16_siglip_512.v2_webli', weights='hub')
+out_indices = [5, 11, 17, 23]
 widths = [1024, 1024, 1024, 1024]
 strides = [16, 16, 16, 16]
 normalisation = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])

@@ -1,5 +1,6 @@
 # Swin-T, ImageNet-22k (Liu et al., 2021, arXiv 2103.14030) through timm.
 trunk = dict(type='TimmSwin', model_name='swin_tiny_patch4_window7_224.ms_in22k', weights='hub')
+out_indices = [1, 3, 9, 11]
 widths = [96, 192, 384, 768]
 strides = [4, 8, 16, 32]
 normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

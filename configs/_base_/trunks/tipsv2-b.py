@@ -1,5 +1,6 @@
 # TIPSv2 ViT-B/14 (after TIPS, Maninis et al., 2024, arXiv 2410.16512) through timm.
 trunk = dict(type='TimmViT', model_name='vit_base_patch14_reg1_tipsv2.webli', weights='hub')
+out_indices = [2, 5, 8, 11]
 widths = [768, 768, 768, 768]
 strides = [14, 14, 14, 14]
 normalisation = dict(mean=[0, 0, 0], std=[255, 255, 255])
