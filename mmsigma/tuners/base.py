@@ -68,7 +68,7 @@ def check_scale(tuner: Tuner) -> None:
     """Check the setting ``scale``.
 
     Raises:
-        InvalidSettingError: It is no finite number, or zero, with which nothing would ever train.
+        InvalidSettingError: It is no finite number, or zero, which would turn the method off.
     """
     value = tuner.scale  # type: ignore[attr-defined]
     good = isinstance(value, int | float) and not isinstance(value, bool)
