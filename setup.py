@@ -30,7 +30,9 @@ DEMO = [
     'nilearn>=0.11,<0.15',
     'onnx>=1.17,<2',
 ]
+PEFT = ['peft>=0.17,<0.20']
 TESTS = [
+    *PEFT,
     'onnx>=1.17,<2',
     'onnxruntime>=1.20,<2',
     'pytest>=8,<10',
@@ -82,6 +84,7 @@ setup(
     install_requires=['numpy', 'packaging', 'safetensors', 'timm>=1.0', 'torch>=2.4'],
     extras_require={
         'openmmlab': OPENMMLAB,
+        'peft': PEFT,
         'demo': DEMO,
         'tests': TESTS,
         'dev': DEV,

@@ -68,9 +68,12 @@ def build(registry: Registry, config: Any) -> Any:
                 'name its module in `custom_imports`.',
             )
         )
-    parameters = inspect.signature(cls).parameters
+    parameters = dict(inspect.signature(cls).parameters)
+    takes_any = [n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+    for argument in takes_any:  # the class checks these itself
+        del parameters[argument]
     for argument in arguments:
-        if argument not in parameters:
+        if argument not in parameters and not takes_any:
             raise UnknownNameError(unknown(f'argument of {kind} {name}', argument, parameters))
     for argument, parameter in parameters.items():
         if parameter.default is parameter.empty and argument not in arguments:

@@ -20,6 +20,8 @@ from tests.tiny_trunks import TRUNKS
 
 _FOLDER = TemporaryDirectory(prefix='mmsigma-tests-')
 
+# Linear layers that no family reads without calling them.
+_LINEARS = r'.*\b(attn\.proj|w_msa\.proj|\w+_out_proj|fc1|fc2|mlp\.w\d|ffn\.layers\.0\.0|ffn\.layers\.1)'
 # Small settings of tuners that have any; every other registered tuner is tested at its defaults.
 _SMALL: dict[str, dict[str, Any]] = {
     'SIGMA': {'bottleneck': 8, 'gate_hidden': 4, 'modulation_hidden': 4},
@@ -28,6 +30,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     'AdaptFormer': {'bottleneck': 4},
     'Convpass': {'bottleneck': 4},
     'LoRand': {'rank': 2},
+    'HFPeft': {'peft_type': 'LORA', 'r': 4, 'lora_alpha': 4, 'target_modules': _LINEARS},
     'Rein': {'tokens': 6, 'rank': 2},
     'VFMAdapter': {'bottleneck': 4, 'rank': 2},
 }

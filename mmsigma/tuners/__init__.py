@@ -7,6 +7,7 @@ from mmsigma.tuners.bitfit import BitFit
 from mmsigma.tuners.convpass import Convpass
 from mmsigma.tuners.frozen import Frozen
 from mmsigma.tuners.full import Full
+from mmsigma.tuners.hf_peft import HFPeft
 from mmsigma.tuners.lorand import LoRand
 from mmsigma.tuners.mona import Mona
 from mmsigma.tuners.norm_tuning import NormTuning
@@ -23,6 +24,7 @@ __all__ = [
     'Convpass',
     'Frozen',
     'Full',
+    'HFPeft',
     'LoRand',
     'Mona',
     'NormTuning',

@@ -44,6 +44,7 @@ def of_last_blocks(name: str, own: AdaptedBackbone, k: int) -> bool:
 TRAINS_OF_TRUNK: dict[str, Callable[[str, AdaptedBackbone], bool]] = {
     'BitFit': lambda name, own: name.rpartition('.')[2] in BIASES,
     'Full': lambda name, own: True,
+    'HFPeft': lambda name, own: '.lora_' in name,
     'NormTuning': lambda name, own: bool(NORM.search(name)),
     'Partial': lambda name, own: of_last_blocks(name, own, 1),
     'Partial-2-norm': lambda name, own: (
