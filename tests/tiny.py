@@ -21,7 +21,7 @@ from tests.tiny_trunks import TRUNKS
 _FOLDER = TemporaryDirectory(prefix='mmsigma-tests-')
 
 # Linear layers that no family reads without calling them.
-_LINEARS = r'.*\b(attn\.proj|w_msa\.proj|\w+_out_proj|fc1|fc2|mlp\.w\d|ffn\.layers\.0\.0|ffn\.layers\.1)'
+_LINEARS = r'.*\b((attn|w_msa)\.proj|\w+_out_proj|fc\d|mlp\.w\d|ffn\.layers\.(0\.0|1))'
 # Small settings of tuners that have any; every other registered tuner is tested at its defaults.
 _SMALL: dict[str, dict[str, Any]] = {
     'SIGMA': {'bottleneck': 8, 'gate_hidden': 4, 'modulation_hidden': 4},

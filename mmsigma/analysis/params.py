@@ -62,7 +62,7 @@ def count(config: Config) -> dict[str, float]:
 
 
 def of_trunk(config: Config) -> AdaptedBackbone:
-    """The trunk of a config with SIGMA at its defaults: shapes without values, where they suffice."""
+    """The trunk of a config with SIGMA at its defaults; where shapes suffice, without values."""
     # mmpretrain reads numbers from tensors while it builds, which shapes alone do not have.
     device = 'cpu' if config.trunk.type.startswith('MMPretrain') else 'meta'
     with torch.device(device):
