@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'datasets': BASE,
     'checkpoint': BASE,
     'backbone': BASE | {'injection', 'tuners', 'trunks', 'checkpoint'},
+    'adapter_files': BASE | {'files', 'checkpoint', 'backbone'},
     'visualization': BASE | {'files'},
     'hooks': BASE | {'files', 'datasets', 'backbone'},
     'analysis': BASE | {'backbone'},

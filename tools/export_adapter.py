@@ -1,0 +1,31 @@
+"""Write adapters as files: ``python tools/export_adapter.py CHECKPOINT OUT``."""
+
+import argparse
+
+from mmengine.runner import CheckpointLoader
+
+from mmsigma import adapter_files, launch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Adapters alone, without head and optimiser, as safetensors and JSON.'
+    )
+    parser.add_argument('checkpoint', help='a checkpoint of a run')
+    parser.add_argument('out', help='folder for adapter.safetensors and adapter.json')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    launch.check_checkpoint(args.checkpoint)
+    loaded = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+    counts = adapter_files.save(loaded.get('state_dict', loaded), args.out)
+    print(
+        f'{args.out}: {counts["tensors"]} tensors, {counts["parameters"]:,} parameters, '
+        f'{counts["bytes"] / 1e6:.2f} MB'
+    )
+
+
+if __name__ == '__main__':
+    launch.run(main)
