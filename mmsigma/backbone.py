@@ -30,7 +30,8 @@ class AdaptedBackbone(nn.Module):
     ``init_weights``, which would overwrite them, must find nothing to call here.
 
     Args:
-        trunk: ``dict(type=<family>, weights=..., ...)``; see :mod:`mmsigma.trunks`.
+        trunk: ``dict(type=<family>, weights=..., ...)``; see :mod:`mmsigma.trunks`. Or the trunk of
+            another backbone, to share its weights: see :mod:`mmsigma.tasks`.
         tuner: ``dict(type=<method>, ...)``; see :mod:`mmsigma.tuners`.
         out_indices: Blocks whose output becomes a map, in any order, negative from the end;
             by default the last block of each stage, or four blocks of a plain trunk, evenly spaced,
@@ -38,18 +39,20 @@ class AdaptedBackbone(nn.Module):
 
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
-        InvalidSettingError: An output block that the trunk does not have.
+        InvalidSettingError: An output block that the trunk does not have, or a shared trunk with a
+            tuner that changes it.
     """
 
     def __init__(
         self,
-        trunk: dict[str, Any],
+        trunk: dict[str, Any] | Trunk,
         tuner: dict[str, Any],
         out_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.tuner: Tuner = build(TUNERS, tuner)
-        self.trunk: Trunk = build(TRUNKS, trunk)
+        shared = isinstance(trunk, Trunk)
+        self.trunk: Trunk = trunk if isinstance(trunk, Trunk) else build(TRUNKS, trunk)
         self.adapters = AdapterBank()
         blocks = self.trunk.blocks()
         depth = len(blocks)
@@ -64,10 +67,14 @@ class AdaptedBackbone(nn.Module):
             )
 
         used = blocks[: self.out_indices[-1] + 1]
+        if shared:
+            self._check_shared()
         self.trunk.requires_grad_(False)
         site = Site(self.trunk, used, self.trunk.has_class_token, self.adapters)
         for parameter in self.tuner.attach(site):
             parameter.requires_grad_(True)
+        if shared:
+            self._check_shared()
         for block in blocks[len(used) :]:  # never run, so they must not wait for gradients
             block.module.requires_grad_(False)
         self.trunk.end_at(self.out_indices)
@@ -77,6 +84,14 @@ class AdaptedBackbone(nn.Module):
         buffers = set(self.trunk.state_dict()) - parameters if trained else set()
         self._kept_trunk = frozenset(trained | buffers)
         self.register_state_dict_post_hook(_drop_frozen)
+
+    def _check_shared(self) -> None:
+        if any(p.requires_grad for p in self.trunk.parameters()):
+            raise InvalidSettingError(
+                f'Trunk {self.trunk.name} cannot be shared: weights inside it train, by this '
+                f'{type(self.tuner).__name__} or by the backbone that had it first. Share it among '
+                'tuners that leave it as it is, such as SIGMA, Mona, Adapter and Frozen.'
+            )
 
     @property
     def out_channels(self) -> list[int]:

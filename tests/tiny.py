@@ -75,6 +75,10 @@ PAIRS = [(tuner, trunk) for tuner in _REGISTERED for trunk in TRUNKS]
 CONTRACT = [(tuner, trunk) for tuner, trunk in PAIRS if carries(trunk, tuner)]
 REFUSED = [pair for pair in PAIRS if pair not in CONTRACT]
 CONTRACT += [(tuner, 'registers') for tuner in _VARIANTS]
+# One trunk of every kind, for what does not depend on the details: every tuner there, and SIGMA and
+# full fine-tuning, which touch all that a trunk has, everywhere.
+KINDS = {'registers', 'beit', 'hieradet', 'swinv2', 'convnext', 'mmpretrain-beit'}
+STATE = [(u, t) for u, t in CONTRACT if t in KINDS or u in ('SIGMA', 'Full')]
 
 
 @cache

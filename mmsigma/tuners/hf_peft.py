@@ -74,7 +74,8 @@ class HFPeft(Tuner):
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Let peft replace the targets inside the trunk; what it leaves trainable trains."""
-        peft, model = _peft(), site.trunk.model
+        peft = _peft()
+        model: Any = site.trunk.model
         try:
             peft.inject_adapter_in_model(self.config, model)
         except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:

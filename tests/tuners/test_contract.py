@@ -18,9 +18,11 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor, nn
 
 from mmsigma.backbone import AdaptedBackbone
-from tests.tiny import CONTRACT, backbone, images, loss, same, shake
+from tests.tiny import CONTRACT, STATE, backbone, images, loss, same, shake
 
-pytestmark = pytest.mark.parametrize(('tuner', 'trunk'), CONTRACT)
+on_all = pytest.mark.parametrize(('tuner', 'trunk'), CONTRACT)
+# What a tuner does to state dicts, modes and copies does not depend on every detail of a trunk.
+on_some = pytest.mark.parametrize(('tuner', 'trunk'), STATE)
 
 # Methods whose adapted model is, by their authors' choice, another one before the first step.
 STARTS_ELSEWHERE = {'LoRand', 'Mona', 'Rein'}
@@ -84,6 +86,7 @@ class Model(nn.Module):
         }
 
 
+@on_all
 def test_starts_as_the_frozen_model(tuner: str, trunk: str) -> None:
     with torch.no_grad():  # as upstream does, attention takes another path where a bias trains
         frozen = backbone(trunk, 'Frozen')(images(trunk))
@@ -91,6 +94,7 @@ def test_starts_as_the_frozen_model(tuner: str, trunk: str) -> None:
     assert same(started, frozen) == (tuner not in STARTS_ELSEWHERE)
 
 
+@on_all
 def test_what_trains_and_only_that(tuner: str, trunk: str) -> None:
     own = backbone(trunk, tuner)
     selects = TRAINS_OF_TRUNK.get(tuner, lambda name, own: False)
@@ -108,6 +112,7 @@ def test_what_trains_and_only_that(tuner: str, trunk: str) -> None:
     assert all(p.grad is None for p in own.parameters() if not p.requires_grad)
 
 
+@on_all
 def test_steps_leave_the_rest_of_the_trunk_alone(tuner: str, trunk: str) -> None:
     own = backbone(trunk, tuner).train()
     shake(own)
@@ -122,6 +127,7 @@ def test_steps_leave_the_rest_of_the_trunk_alone(tuner: str, trunk: str) -> None
     assert changed == trained(own)
 
 
+@on_some
 @pytest.mark.parametrize('mode', ['eval', 'train'])
 def test_modes(tuner: str, trunk: str, mode: str) -> None:
     own = backbone(trunk, tuner, trunk_options={'mode': mode})
@@ -136,6 +142,7 @@ def test_modes(tuner: str, trunk: str, mode: str) -> None:
     assert {m.training for m in model.backbone.trunk.modules()} == {mode == 'train'}
 
 
+@on_some
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'model.backbone.'])
 def test_state_dict_scope(tuner: str, trunk: str, prefix: str) -> None:
     own = backbone(trunk, tuner)
@@ -167,6 +174,7 @@ def plain_tensors(model: nn.Module, source: nn.Module, path: str) -> None:
     model.load_state_dict(torch.load(path, weights_only=True), assign=True)
 
 
+@on_some
 @pytest.mark.parametrize('transfer', [torch_strict, mmengine_strict, mmengine_file, plain_tensors])
 def test_round_trip(tuner: str, trunk: str, transfer: Callable, tmp_path) -> None:
     source = Model(backbone(trunk, tuner))
@@ -180,6 +188,7 @@ def test_round_trip(tuner: str, trunk: str, transfer: Callable, tmp_path) -> Non
     assert trained(target) == trains
 
 
+@on_some
 @pytest.mark.parametrize('update_buffers', [False, True])
 def test_ema(tuner: str, trunk: str, update_buffers: bool) -> None:
     def hooked(seed: int) -> tuple[EMAHook, SimpleNamespace]:
@@ -226,6 +235,7 @@ def test_ema(tuner: str, trunk: str, update_buffers: bool) -> None:
     assert same(other.model.backbone(images(trunk)), averaged_maps)
 
 
+@on_all
 def test_autocast(tuner: str, trunk: str) -> None:
     own = backbone(trunk, tuner)
     shake(own)
@@ -243,6 +253,7 @@ def test_autocast(tuner: str, trunk: str) -> None:
         assert (ours - reference).norm() < 0.1 * reference.norm()
 
 
+@on_all
 def test_half_precision_trunk(tuner: str, trunk: str) -> None:
     own = backbone(trunk, tuner, trunk_options={'dtype': 'bfloat16'}).train()
     shake(own)
@@ -256,6 +267,7 @@ def test_half_precision_trunk(tuner: str, trunk: str) -> None:
         assert not parameter.requires_grad or parameter.grad.isfinite().all()
 
 
+@on_some
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies(tuner: str, trunk: str, copied: Callable) -> None:
     own = backbone(trunk, tuner)
