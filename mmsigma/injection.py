@@ -14,7 +14,7 @@ initialisation therefore leave the trunk as it is, to the bit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -31,6 +31,7 @@ POSITIONS = (
     'parallel_attention',
     'parallel_mlp',
 )
+_PROMPTS = 'prompts'  # no position: what sits there changes the tokens, before the block
 _SHORTHANDS = {'both': ('after_attention', 'after_mlp')}
 
 AttentionStep = Callable[[Tensor, Flow], tuple[Tensor, Tensor, Flow]]
@@ -56,6 +57,7 @@ class Block:
         norms: The norms that the attention branch and the MLP branch begin with, where the first
             reads ``base`` and the second the sum ``base + branch``; None where a block norms
             elsewhere, or widens or pools tokens behind its first norm.
+        prompts: Whether the steps take more prefix tokens than the trunk itself has.
     """
 
     module: nn.Module
@@ -65,6 +67,7 @@ class Block:
     stage: int = 0
     stride: int = 16
     norms: tuple[nn.Module, nn.Module] | None = None
+    prompts: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +155,7 @@ class AdapterBank(nn.Module):
             raise InvalidSettingError(
                 f'Block {index} has no steps to run; its trunk runs it whole.'
             )
+        x, flow = self._prompted(index, x, flow)
         base, branch, flow = block.attention(x, flow)
         branch = self.add(index, 'after_attention', branch, branch, flow.layout)
         y = self.add(index, 'parallel_attention', base + branch, base, flow.layout)
@@ -161,6 +165,13 @@ class AdapterBank(nn.Module):
         branch = self.add(index, 'after_mlp', branch, branch, flow.layout)
         z = self.add(index, 'parallel_mlp', y + branch, y, flow.layout)
         return self.add(index, 'after_block', z, z, flow.layout), flow
+
+    def _prompted(self, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+        key = str(index)
+        if key not in self.at or _PROMPTS not in cast(nn.ModuleDict, self.at[key]):
+            return x, flow
+        tokens, layout = cast(nn.ModuleDict, self.at[key])[_PROMPTS](x, flow.layout)
+        return tokens, replace(flow, layout=layout)
 
     def add(
         self, index: int, position: str, tokens: Tensor, read: Tensor, layout: TokenLayout
@@ -219,6 +230,24 @@ class Site:
                 'Use after_block, or a trunk family that divides its blocks.'
             )
         self.adapters.put(index, position, adapter)
+
+    def put_prompts(self, index: int, prompts: nn.Module) -> None:
+        """Put a module before a block that adds tokens to the prefix, or replaces them.
+
+        Called as ``prompts(tokens, layout)``, it returns tokens and their layout. What it adds
+        stays, block after block.
+
+        Raises:
+            InvalidSettingError: The block takes no tokens besides the trunk's own.
+        """
+        block = self.blocks[index]
+        if not block.prompts:
+            raise InvalidSettingError(
+                f'Block {index} of this trunk, a {type(block.module).__name__}, takes no further '
+                'tokens: it runs whole, or attends in windows, or with a bias for each pair of its '
+                'own tokens. Use a plain trunk (TimmViT, TimmEVA, MMPretrainViT), or another tuner.'
+            )
+        self.adapters.put(index, _PROMPTS, prompts)
 
     def share(self, name: str, module: nn.Module) -> Borrowed:
         """Register a module that several adapters use, once; they keep what this returns."""

@@ -33,6 +33,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     'HFPeft': {'peft_type': 'LORA', 'r': 4, 'lora_alpha': 4, 'target_modules': _LINEARS},
     'Rein': {'tokens': 6, 'rank': 2},
     'VFMAdapter': {'bottleneck': 4, 'rank': 2},
+    'VPT': {'prompts': 3},
 }
 _VARIANTS: dict[str, dict[str, Any]] = {
     'SIGMA-everywhere': {'type': 'SIGMA', 'position': POSITIONS, 'scale': 'learned'},
@@ -68,6 +69,8 @@ def carries(trunk: str, tuner: str) -> bool:
     """Whether a tuner can be attached to a trunk."""
     if tuner in INSIDE and TRUNKS[trunk].positions != POSITIONS:
         return False
+    if tuner == 'VPT':
+        return TRUNKS[trunk].config['type'] in ('TimmViT', 'TimmEVA', 'MMPretrainViT')
     return tuner not in READ_NORMS or trunk not in NO_NORMS
 
 

@@ -91,6 +91,7 @@ class MMPretrainViT(Trunk):
                 partial(_mlp, b),
                 stride=self.patch,
                 norms=(b.ln1, b.ln2),
+                prompts=True,
             )
             for b in self.model.layers
         ]

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
@@ -75,6 +76,7 @@ class TimmEVA(Trunk):
                 *_steps(b, index if mixed else None),
                 stride=self.patch,
                 norms=_norms(b),
+                prompts=True,
             )
             for index, b in enumerate(self.model.blocks)
         ]
@@ -94,12 +96,20 @@ def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
     return None if isinstance(block, EvaBlockPostNorm) else (block.norm1, block.norm2)
 
 
-def _rope(flow: Flow, own: int | None) -> Tensor | None:
-    return flow.shared if own is None or flow.shared is None else flow.shared[own]
+def _rope(block: Any, flow: Flow, own: int | None) -> Tensor | None:
+    """The rotary embedding of what stands behind the trunk's own prefix tokens."""
+    rope = flow.shared if own is None or flow.shared is None else flow.shared[own]
+    further = flow.layout.prefix - block.attn.num_prefix_tokens
+    if rope is None or not further:
+        return rope
+    # Prompts have no place in the image, so they are not rotated: sine 0, cosine 1.
+    still = rope.new_zeros(*rope.shape[:-2], further, rope.shape[-1])
+    still[..., rope.shape[-1] // 2 :] = 1
+    return torch.cat((still, rope), dim=-2)
 
 
 def _attention(block: Any, own: int | None, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    branch = block.attn(block.norm1(x), rope=_rope(flow, own))
+    branch = block.attn(block.norm1(x), rope=_rope(block, flow, own))
     if block.gamma_1 is not None:
         branch = block.gamma_1 * branch
     return x, block.drop_path1(branch), flow
@@ -115,7 +125,7 @@ def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
 def _post_attention(
     block: Any, own: int | None, x: Tensor, flow: Flow
 ) -> tuple[Tensor, Tensor, Flow]:
-    return x, block.drop_path1(block.norm1(block.attn(x, rope=_rope(flow, own)))), flow
+    return x, block.drop_path1(block.norm1(block.attn(x, rope=_rope(block, flow, own)))), flow
 
 
 def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:

@@ -76,7 +76,7 @@ class TimmViT(Trunk):
         """The transformer blocks; see :meth:`Trunk.blocks`."""
         width = self.model.embed_dim
         return [
-            Block(b, width, *_steps(b), stride=self.patch, norms=_norms(b))
+            Block(b, width, *_steps(b), stride=self.patch, norms=_norms(b), prompts=True)
             for b in self.model.blocks
         ]
 

@@ -15,9 +15,11 @@ from mmsigma.tuners.partial import Partial
 from mmsigma.tuners.rein import Rein
 from mmsigma.tuners.sigma import SIGMA
 from mmsigma.tuners.vfm_adapter import VFMAdapter
+from mmsigma.tuners.vpt import VPT
 
 __all__ = [
     'SIGMA',
+    'VPT',
     'AdaptFormer',
     'Adapter',
     'BitFit',

@@ -1,0 +1,80 @@
+"""VPT: visual prompt tuning (Jia et al., ECCV 2022, arXiv 2203.12119).
+
+Learned tokens stand between the trunk's own prefix tokens and the image's. *Shallow*: p prompts
+join before the first block and pass through all. *Deep*: every block gets p fresh ones, which
+replace what the block before made of its own. They take part in attention and leave the maps as
+they were laid out: no map shows them.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mmsigma.injection import Site
+from mmsigma.layout import TokenLayout
+from mmsigma.registry import TUNERS
+from mmsigma.tuners.base import Tuner, check_count, check_dropout
+
+
+class Prompts(nn.Module):
+    """p learned tokens for one block.
+
+    Args:
+        count: p.
+        width: C, channels of the trunk.
+        patch: Side of a token, in pixels, which scales the initial values.
+        replaced: How many prompts the block before left, which these replace; 0 for none.
+        dropout: Probability of dropping a channel of a prompt, in training.
+    """
+
+    def __init__(self, count: int, width: int, patch: int, replaced: int, dropout: float) -> None:
+        super().__init__()
+        bound = math.sqrt(6 / (3 * patch**2 + width))  # as uniform Xavier for a patch embedding
+        self.tokens = nn.Parameter(torch.empty(1, count, width).uniform_(-bound, bound))
+        self.dropout = nn.Dropout(dropout)
+        self.replaced = replaced
+
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> tuple[Tensor, TokenLayout]:
+        """Tokens ``(B, P + hw, C)`` with the prompts as the last of the prefix."""
+        prefix, grid = layout.split(tokens)
+        prompts = self.dropout(self.tokens).to(tokens.dtype).expand(len(tokens), -1, -1)
+        prefix = prefix[:, : layout.prefix - self.replaced]
+        count = prefix.shape[1] + prompts.shape[1]
+        behind = TokenLayout(layout.height, layout.width, count, layout.class_token)
+        return torch.cat((prefix, prompts, grid), dim=1), behind
+
+
+@TUNERS.register_module()
+@dataclass
+class VPT(Tuner):
+    """Visual prompt tuning of plain trunks; windowed and pooling trunks refuse it.
+
+    Args:
+        prompts: p, tokens per block; the paper tries 1 to 200.
+        deep: Fresh prompts before every block, instead of before the first alone.
+        dropout: Probability of dropping a channel of a prompt, in training.
+
+    Raises:
+        InvalidSettingError: Prompts below one, a dropout outside [0, 1), or a trunk whose blocks
+            take no further tokens.
+    """
+
+    prompts: int = 50
+    deep: bool = True
+    dropout: float = field(default=0.1, metadata={'recorded': False})
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_count(self, 'prompts')
+        check_dropout(self)
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Put prompts before the first block, or before each."""
+        for index, block in enumerate(site.blocks if self.deep else site.blocks[:1]):
+            replaced = self.prompts if index else 0
+            width, patch = block.width, block.stride
+            site.put_prompts(index, Prompts(self.prompts, width, patch, replaced, self.dropout))
+        return ()
