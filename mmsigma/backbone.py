@@ -86,9 +86,10 @@ class AdaptedBackbone(nn.Module):
         self.register_state_dict_post_hook(_drop_frozen)
 
     def _check_shared(self) -> None:
-        if any(p.requires_grad for p in self.trunk.parameters()):
+        hooked = any(module._forward_hooks for module in self.trunk.modules())
+        if hooked or any(p.requires_grad for p in self.trunk.parameters()):
             raise InvalidSettingError(
-                f'Trunk {self.trunk.name} cannot be shared: weights inside it train, by this '
+                f'Trunk {self.trunk.name} cannot be shared: what is inside it is changed, by this '
                 f'{type(self.tuner).__name__} or by the backbone that had it first. Share it among '
                 'tuners that leave it as it is, such as SIGMA, Mona, Adapter and Frozen.'
             )

@@ -15,7 +15,7 @@ initialisation therefore leave the trunk as it is, to the bit.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +127,17 @@ def resolve_indices(indices: Iterable[int], depth: int, what: str) -> tuple[int,
     if not resolved or len(set(resolved)) != len(resolved):
         raise InvalidSettingError(f'{what} {given} must name at least one block, each once.')
     return tuple(resolved)
+
+
+class Behind:
+    """A forward hook that passes a layer's output through a module registered elsewhere."""
+
+    def __init__(self, adapter: nn.Module) -> None:
+        self.adapter = adapter
+
+    def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """What the adapter makes of the output."""
+        return self.adapter(output)
 
 
 class AdapterBank(nn.Module):
@@ -248,6 +259,17 @@ class Site:
                 'own tokens. Use a plain trunk (TimmViT, TimmEVA, MMPretrainViT), or another tuner.'
             )
         self.adapters.put(index, _PROMPTS, prompts)
+
+    def put_behind(self, layer: nn.Module, name: str, adapter: nn.Module) -> None:
+        """Put a module behind a layer inside the trunk: what it returns is the layer's output.
+
+        Args:
+            layer: A module of the trunk that its parent calls.
+            name: What the adapter is called in checkpoints.
+            adapter: Called with the layer's output; returns a tensor of its shape and dtype.
+        """
+        self.adapters.shared[name] = adapter
+        layer.register_forward_hook(Behind(adapter))
 
     def share(self, name: str, module: nn.Module) -> Borrowed:
         """Register a module that several adapters use, once; they keep what this returns."""

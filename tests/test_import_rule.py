@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
 SIBLINGS = {
-    'tuners': {'base'},
+    'tuners': {'base', 'layers'},
     'trunks': {
         'base',
         'layouts',

@@ -61,7 +61,7 @@ def test_each_predicts_as_it_does_alone(tmp_path) -> None:
     assert len(held) == len(unique) and sum(unique.values()) == sum(own) - shared
 
 
-@pytest.mark.parametrize('tuner', ['Full', 'BitFit', 'HFPeft', 'NormTuning'])
+@pytest.mark.parametrize('tuner', ['Full', 'BitFit', 'HFPeft', 'NormTuning', 'SSF'])
 def test_tuners_that_change_the_trunk_do_not_share_it(tuner: str) -> None:
     frozen = backbone()
     with pytest.raises(InvalidSettingError, match='cannot be shared'):

@@ -64,11 +64,17 @@ READ_NORMS = {'Convpass', 'VFMAdapter'}
 NO_NORMS = {'post-norm', 'eva-post-norm', 'swinv2', 'mmpretrain-swinv2', 'mmpretrain-swinv2-extra'}
 NO_NORMS |= {'hiera', 'hiera-abswin', 'hieradet'}
 
+# Trunks whose attention reads the weight of its qkv layer without calling it.
+UNCALLED = {'beit', 'beit-norm', 'eva-post-norm', 'mmpretrain-beit', 'mmpretrain-beit-shared'}
+UNCALLED |= {'swinv2', 'mmpretrain-swinv2', 'mmpretrain-swinv2-extra'}
+
 
 def carries(trunk: str, tuner: str) -> bool:
     """Whether a tuner can be attached to a trunk."""
     if tuner in INSIDE and TRUNKS[trunk].positions != POSITIONS:
         return False
+    if tuner == 'SSF':
+        return trunk not in UNCALLED
     if tuner == 'VPT':
         return TRUNKS[trunk].config['type'] in ('TimmViT', 'TimmEVA', 'MMPretrainViT')
     return tuner not in READ_NORMS or trunk not in NO_NORMS

@@ -14,11 +14,13 @@ from mmsigma.tuners.norm_tuning import NormTuning
 from mmsigma.tuners.partial import Partial
 from mmsigma.tuners.rein import Rein
 from mmsigma.tuners.sigma import SIGMA
+from mmsigma.tuners.ssf import SSF
 from mmsigma.tuners.vfm_adapter import VFMAdapter
 from mmsigma.tuners.vpt import VPT
 
 __all__ = [
     'SIGMA',
+    'SSF',
     'VPT',
     'AdaptFormer',
     'Adapter',

@@ -13,6 +13,7 @@ from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner
+from mmsigma.tuners.layers import is_called
 
 # What peft sets itself, or what belongs to a language model.
 _NOT_OURS = {
@@ -90,7 +91,7 @@ class HFPeft(Tuner):
         replaced = [name for name, m in model.named_modules() if isinstance(m, layers)]
         for name in replaced:
             parent, _, own = name.rpartition('.')
-            if own == 'qkv' and getattr(model.get_submodule(parent), 'q_bias', None) is not None:
+            if not is_called(model.get_submodule(parent), own):
                 raise InvalidSettingError(
                     f'{type(model.get_submodule(parent)).__name__} of {site.trunk.name} reads the '
                     f'weight of {name} without calling it, so that peft would have no effect. '

@@ -7,33 +7,13 @@ trunk has, as in the comparisons of Mona (Yin et al., CVPR 2025, arXiv 2408.0834
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from timm import layers
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner
-
-# Those of timm that are none of PyTorch's; not every version has them all.
-_TIMM = (
-    'RmsNorm',
-    'RmsNormFp32',
-    'RmsNorm2d',
-    'RmsNorm2dFp32',
-    'SimpleNorm',
-    'SimpleNormFp32',
-    'SimpleNorm2d',
-    'SimpleNorm2dFp32',
-)
-NORMS: tuple[type[nn.Module], ...] = (
-    nn.LayerNorm,  # also timm's and mmpretrain's LayerNorm2d and kin
-    nn.RMSNorm,
-    nn.GroupNorm,
-    _NormBase,  # batch and instance norms
-    *(getattr(layers, name) for name in _TIMM if hasattr(layers, name)),
-)
+from mmsigma.tuners.layers import NORMS
 
 
 @TUNERS.register_module()

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner, check_count
+from mmsigma.tuners.layers import final_norms
 
 
 @TUNERS.register_module()
@@ -52,29 +51,11 @@ class Partial(Tuner):
             )
         found = [p for block in site.blocks[-self.k :] for p in block.module.parameters()]
         if self.final_norm:
-            found += _final_norm(site)
+            norms = final_norms(site)
+            if not norms:
+                raise InvalidSettingError(
+                    'Partial final_norm=True, but this trunk has no norm of its own between its '
+                    'last block and the map of it. Leave final_norm out.'
+                )
+            found += [p for norm in norms for p in norm.parameters(recurse=False)]
         return found
-
-
-def _final_norm(site: Site) -> list[nn.Parameter]:
-    """Parameters of what runs between the last block and its map, found by running it once."""
-    trunk: Any = site.trunk
-    ran: list[nn.Module] = []
-    handles = [
-        module.register_forward_hook(lambda module, *_: ran.append(module))
-        for module in trunk.modules()
-    ]
-    like = next(trunk.parameters())
-    try:
-        with torch.no_grad():
-            trunk.norm(like.new_zeros(1, 1, site.blocks[-1].width), len(site.blocks) - 1)
-    finally:
-        for handle in handles:
-            handle.remove()
-    found = [p for module in ran for p in module.parameters(recurse=False)]
-    if not found:
-        raise InvalidSettingError(
-            'Partial final_norm=True, but this trunk has no norm of its own between its last block '
-            'and the map of it. Leave final_norm out.'
-        )
-    return found

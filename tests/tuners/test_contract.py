@@ -25,7 +25,7 @@ on_all = pytest.mark.parametrize(('tuner', 'trunk'), CONTRACT)
 on_some = pytest.mark.parametrize(('tuner', 'trunk'), STATE)
 
 # Methods whose adapted model is, by their authors' choice, another one before the first step.
-STARTS_ELSEWHERE = {'VPT', 'LoRand', 'Mona', 'Rein'}
+STARTS_ELSEWHERE = {'SSF', 'VPT', 'LoRand', 'Mona', 'Rein'}
 # What upstream calls norms in all the tiny trunks; the method goes by their types.
 NORM = re.compile(
     r'(\b(norm\w*|ln\w*|\w+_ln|\w+_norm|\w*layernorm)'

@@ -1,0 +1,92 @@
+"""SSF: scaling and shifting deep features (Lian et al., NeurIPS 2022, arXiv 2210.08823).
+
+Behind the patch embedding, every Linear layer and every norm of the blocks, and the final norm::
+
+    y <- gamma * y + beta        one gamma and one beta per channel
+
+Behind a Linear layer, a convolution or a norm this folds into weight and bias.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmsigma.errors import InvalidSettingError
+from mmsigma.injection import Site
+from mmsigma.registry import TUNERS
+from mmsigma.tuners.base import Tuner
+from mmsigma.tuners.layers import NORMS, final_norms, is_called
+
+
+class ScaleShift(nn.Module):
+    """``gamma * y + beta`` over the channels of a layer's output.
+
+    Args:
+        width: Channels.
+        dim: Which dimension of the output they are, 1 or -1.
+        std: Standard deviation of the initial gamma (around 1) and beta (around 0).
+    """
+
+    def __init__(self, width: int, dim: int, std: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.empty(width).normal_(1, std))
+        self.beta = nn.Parameter(torch.empty(width).normal_(0, std))
+        self.dim = dim
+
+    def forward(self, y: Tensor) -> Tensor:
+        """A tensor of the shape and dtype of ``y``."""
+        shape = [-1] + [1] * (y.dim() - 2) if self.dim == 1 else [-1]
+        gamma, beta = (v.to(y.dtype).view(shape) for v in (self.gamma, self.beta))
+        return torch.addcmul(beta, y, gamma)
+
+
+@TUNERS.register_module()
+@dataclass
+class SSF(Tuner):
+    """Scales and shifts behind the layers of the trunk.
+
+    Args:
+        std: Standard deviation of the initial values; the release starts near the identity, not at
+            it.
+
+    Raises:
+        InvalidSettingError: A negative std, or a trunk that does not call a layer whose output is
+            to be scaled.
+    """
+
+    std: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if isinstance(self.std, bool) or not isinstance(self.std, int | float) or self.std < 0:
+            raise InvalidSettingError(f'SSF std is a number >= 0; given: {self.std!r}.')
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Put a scale and a shift behind each layer."""
+        for path, layer, parent in _layers(site):
+            name = path.rpartition('.')[2]
+            if not is_called(parent, name):
+                raise InvalidSettingError(
+                    f'SSF cannot scale {path} of this trunk: {type(parent).__name__} reads its '
+                    'weight without calling it. Use a trunk whose attention calls its layers '
+                    '(TimmViT, TimmSwin with Swin V1, ...), or another tuner.'
+                )
+            weight = next(layer.parameters(recurse=False))
+            two_d = isinstance(layer, nn.Conv2d) or type(layer).__name__.endswith('2d')
+            adapter = ScaleShift(len(weight), 1 if two_d else -1, self.std)
+            site.put_behind(layer, path.replace('.', '_'), adapter)
+        return ()
+
+
+def _layers(site: Site) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """Name, layer and parent of what SSF scales: in the patch embedding, the blocks, at the end."""
+    inside = {id(m) for block in site.blocks for m in block.module.modules()}
+    ends = {id(m) for m in final_norms(site)}
+    for path, module in site.trunk.named_modules():
+        parent = site.trunk.get_submodule(path.rpartition('.')[0])
+        scaled = isinstance(module, (nn.Linear, *NORMS)) and list(module.parameters(recurse=False))
+        embeds = isinstance(module, nn.Conv2d) and 'patch_embed' in path
+        if (id(module) in inside and scaled) or id(module) in ends or embeds:
+            yield path, module, parent
