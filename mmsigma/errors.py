@@ -50,11 +50,11 @@ def unknown(kind: str, given: object, known: Iterable[object], advice: str = '')
     Args:
         kind: What the name stands for, e.g. ``'tuner'``.
         given: The name that was given.
-        known: All valid names; at most 12 are listed.
+        known: All valid names; at most 20 are listed.
         advice: A last sentence that says what to do.
     """
     names = [str(name) for name in known]
     close = get_close_matches(str(given), names, n=3, cutoff=0.6)
     hint = f' Did you mean {" or ".join(map(repr, close))}?' if close else ''
-    listed = ', '.join(names[:12]) + (f', ... ({len(names)} in all)' if len(names) > 12 else '')
+    listed = ', '.join(names[:20]) + (f', ... ({len(names)} in all)' if len(names) > 20 else '')
     return f'Unknown {kind} {given!r}.{hint} Known: {listed}.' + (f' {advice}' if advice else '')

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from mmsigma import registry
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import MMSigmaError, UnknownNameError, WeightsError
-from tests.tiny import loss, same, shake, sigma, trunk_config
+from tests.tiny import TUNERS, loss, same, shake, sigma, trunk_config
 
 BACKBONE = {'type': 'mmsigma.AdaptedBackbone', 'trunk': trunk_config(), 'tuner': sigma()}
 NECK = {'type': 'mmsigma.SimpleFeaturePyramid', 'in_channels': [32, 32], 'out_channels': 16}
@@ -167,6 +167,7 @@ class Layer(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.one, self.two = nn.Linear(width, width), nn.Linear(width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.scale = nn.Parameter(torch.ones(()))
 
 
@@ -174,7 +175,7 @@ class Layer(nn.Module):
 class OwnTrunk(Trunk):
     patch = 8
 
-    def __init__(self, weights, width=6, mode='eval', dtype='float32'):
+    def __init__(self, weights, width=16, mode='eval', dtype='float32'):
         model = nn.Sequential(nn.Conv2d(3, width, 8, 8), Layer(width), Layer(width))
         super().__init__(model, f'own/{width}', weights != 'random', mode, dtype)
 
@@ -187,9 +188,11 @@ class OwnTrunk(Trunk):
             Block(
                 m,
                 m.one.out_features,
-                residual(lambda x, m=m: m.one(x) * m.scale),
-                lambda y, flow, m=m: m.two(y),
+                residual(lambda x, m=m: m.one(m.norm1(x)) * m.scale),
+                lambda y, flow, m=m: m.two(m.norm2(y)),
                 stride=8,
+                norms=(m.norm1, m.norm2),
+                prompts=True,
             )
             for m in self.model[1:]
         ]
@@ -223,13 +226,17 @@ OWN = {'type': 'OwnTrunk', 'weights': 'given'}
 @pytest.mark.usefixtures('own_parts')
 @pytest.mark.parametrize('tuner', ['OwnTuner', *registry.TUNERS.module_dict])
 def test_yours_is_one_file(tuner: str) -> None:
+    settings = {**TUNERS.get(tuner, {'type': tuner})}
+    if tuner == 'HFPeft':
+        settings['target_modules'] = ['one', 'two']
+
     def make() -> AdaptedBackbone:
         torch.manual_seed(0)
-        config = {'type': 'mmsigma.AdaptedBackbone', 'trunk': OWN, 'tuner': {'type': tuner}}
+        config = {'type': 'mmsigma.AdaptedBackbone', 'trunk': OWN, 'tuner': settings}
         return mmengine.registry.MODELS.build(config).eval()
 
     own, x = make(), torch.randn(2, 3, 20, 28)
-    assert [tuple(m.shape) for m in own(x)] == [(2, 6, 3, 4)] * 2
+    assert [tuple(m.shape) for m in own(x)] == [(2, 16, 3, 4)] * 2
     if tuner != 'Frozen':
         shake(own)
         loss(own(x)).backward()
