@@ -11,6 +11,7 @@ from torch import nn
 
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError
+from mmsigma.registry import TRUNKS
 
 
 def _count(module: nn.Module | None, trained_only: bool = False) -> int:
@@ -63,9 +64,9 @@ def count(config: Config) -> dict[str, float]:
 
 def of_trunk(config: Config) -> AdaptedBackbone:
     """The trunk of a config with SIGMA at its defaults; where shapes suffice, without values."""
-    # mmpretrain reads numbers from tensors while it builds, which shapes alone do not have.
-    device = 'cpu' if config.trunk.type.startswith('MMPretrain') else 'meta'
-    with torch.device(device):
+    TRUNKS.import_from_location()
+    family = TRUNKS.module_dict.get(config.trunk.type.removeprefix('mmsigma.'))
+    with torch.device('meta' if getattr(family, 'builds_without_values', False) else 'cpu'):
         return AdaptedBackbone({**config.trunk, 'weights': 'random'}, {'type': 'SIGMA'})
 
 

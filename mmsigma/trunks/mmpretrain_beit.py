@@ -48,6 +48,8 @@ class MMPretrainBEiT(Trunk):
         WeightsError: The weights cannot be read or loaded.
     """
 
+    builds_without_values = False
+
     def __init__(
         self,
         arch: Arch,

@@ -42,6 +42,8 @@ class MMPretrainEVA02(Trunk):
         WeightsError: The weights cannot be read or loaded.
     """
 
+    builds_without_values = False
+
     def __init__(
         self,
         arch: Arch,

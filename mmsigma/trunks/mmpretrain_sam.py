@@ -39,6 +39,8 @@ class MMPretrainSAM(Trunk):
         WeightsError: The weights cannot be read or loaded.
     """
 
+    builds_without_values = False
+
     def __init__(
         self,
         arch: Arch,

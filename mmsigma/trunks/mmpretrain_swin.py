@@ -50,6 +50,8 @@ class MMPretrainSwin(Trunk):
         WeightsError: The weights cannot be read or loaded.
     """
 
+    builds_without_values = False
+
     upstream = 'SwinTransformer'
 
     def __init__(

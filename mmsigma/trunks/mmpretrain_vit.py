@@ -37,6 +37,8 @@ class MMPretrainViT(Trunk):
         WeightsError: The weights cannot be read or loaded.
     """
 
+    builds_without_values = False
+
     def __init__(
         self,
         arch: Arch,

@@ -86,7 +86,8 @@ def _layers(site: Site) -> Iterator[tuple[str, nn.Module, nn.Module]]:
     ends = {id(m) for m in final_norms(site)}
     for path, module in site.trunk.named_modules():
         parent = site.trunk.get_submodule(path.rpartition('.')[0])
-        scaled = isinstance(module, (nn.Linear, *NORMS)) and list(module.parameters(recurse=False))
+        own = list(module.parameters(recurse=False))
+        scaled = bool(own) and isinstance(module, (nn.Linear, *NORMS))
         embeds = isinstance(module, nn.Conv2d) and 'patch_embed' in path
         if (id(module) in inside and scaled) or id(module) in ends or embeds:
             yield path, module, parent
