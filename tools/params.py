@@ -1,11 +1,20 @@
-"""Count parameters: ``python tools/params.py CONFIG ... [--json]``."""
+"""Count parameters: ``python tools/params.py CONFIG ... [--json] [--tuners [FILE ...]]``."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from mmsigma import launch
-from mmsigma.analysis.params import count, table
+from mmsigma.analysis.pages import fill
+from mmsigma.analysis.params import count, share_table, shares, table
+from mmsigma.errors import InvalidSettingError
+from mmsigma.files import write
+
+TUNERS = Path(__file__).parent.parent / 'configs/_base_/tuners'
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,11 +26,26 @@ def parse_args() -> argparse.Namespace:
     )
     launch.add_arguments(parser)
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    return parser.parse_args()
+    parser.add_argument(
+        '--tuners',
+        nargs='*',
+        metavar='file',
+        help='count trunk configs with each of these tuner configs, or with all there are',
+    )
+    parser.add_argument(
+        '--write', metavar='page', type=Path, help='with --tuners: put the table into this page'
+    )
+    args = parser.parse_args()
+    if args.write and args.tuners is None:
+        parser.error('--write needs --tuners')
+    return args
 
 
 def main() -> None:
     args = parse_args()
+    if args.tuners is not None:
+        print_shares(args)
+        return
     counts = {}
     for config in args.configs:
         name = Path(config).stem
@@ -41,6 +65,33 @@ def line(name: str, counts: dict[str, float]) -> str:
         f'{name:<40}{counts["trunk"]:>16,}{counts["adapters"]:>14,}'
         f'{counts["share_percent"]:>9.2f} %'
     )
+
+
+def print_shares(args: argparse.Namespace) -> None:
+    """The table of tuners on trunks, printed or put into a page."""
+    files = args.tuners or sorted(map(str, TUNERS.glob('*.py')))
+    trunks = {Path(path).stem: part(args, path, 'trunk') for path in args.configs}
+    # Overrides are for the trunks.
+    plain = argparse.Namespace(**{**vars(args), 'cfg_options': None})
+    tuners: dict[str, Any] = {Path(p).stem: part(plain, p, 'tuner').tuner for p in files}
+    found = shares(trunks, tuners)
+    if args.write:
+        page = fill(args.write.read_text(), 'tools/params.py', share_table(found))
+        write(args.write, page.encode())
+    else:
+        print(json.dumps(found) if args.json else share_table(found))
+
+
+def part(args: argparse.Namespace, path: str, name: str) -> Config:
+    """A config that has ``name``, a trunk or a tuner, at its top level; its imports are made."""
+    config = launch.load_config(argparse.Namespace(**{**vars(args), 'config': path}))
+    if name not in config:
+        raise InvalidSettingError(
+            f'{path} has no `{name}` at its top level: with --tuners, configs are trunks and what '
+            'follows --tuners are tuners, as below configs/_base_/trunks and configs/_base_/tuners.'
+        )
+    import_modules_from_strings(**config.custom_imports)
+    return config
 
 
 if __name__ == '__main__':

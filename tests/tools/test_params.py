@@ -84,3 +84,91 @@ def test_trunk_configs(place):
     assert second[0] == 'dinov3-7b' and second[1].startswith('6,71')
     result = place.spawn('params', *trunks, '--json')
     assert set(json.loads(result.stdout.splitlines()[-1])) == {'siglip2-b', 'dinov3-7b'}
+
+
+def test_what_sits_inside_the_trunk_is_no_part_of_it():
+    """LoRA's matrices are inside the trunk's modules: they count as adapters, not as trunk."""
+    config = Config.fromfile(ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-448x336.py')
+    expected = params.count(config)['trunk']
+    lora = dict(type='HFPeft', peft_type='LORA', r=2, target_modules=['attn.qkv'])
+    config.model.backbone.tuner = lora
+    counts = params.count(config)
+    assert counts['trunk'] == expected
+    assert counts['adapters'] == 12 * 2 * 4 * 384 == counts['trained'] - counts['head']
+    assert counts['share_percent'] == pytest.approx(100 * counts['adapters'] / expected, abs=1e-3)
+
+
+def trunk(name):
+    return ROOT / f'configs/_base_/trunks/{name}.py'
+
+
+def tuner(name):
+    return ROOT / f'configs/_base_/tuners/{name}.py'
+
+
+def test_tuners_on_trunks(place):
+    """One table; what a trunk refuses is a dash, with the reason below, once."""
+    files = [tuner(name) for name in ('mona', 'bitfit', 'vpt-deep', 'vpt-shallow')]
+    arguments = (trunk('siglip2-b'), trunk('swinv2-b'), '--tuners', *files)
+    result = place.spawn('params', *arguments)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == '| tuner | siglip2-b (86.4 M) | swinv2-b (86.9 M) |'
+    assert [line.split(' |')[0] for line in lines[2:6]] == [
+        '| `mona`', '| `bitfit`', '| `vpt-deep`', '| `vpt-shallow`',
+    ]  # fmt: skip
+    assert lines[2].startswith('| `mona` | 3.11 % (2.68 M) | 4.2')
+    assert lines[4] == '| `vpt-deep` | 0.53 % (0.46 M) | – |'
+    assert lines[6] == ''
+    (reason,) = lines[7:]
+    assert reason.startswith('- `vpt-deep`, `vpt-shallow` on swinv2-b: Block 0 of this trunk')
+    assert 'takes no further tokens' in reason
+
+    found = json.loads(place.spawn('params', *arguments, '--json').stdout)
+    assert set(found) == {'siglip2-b', 'swinv2-b'}
+    of_siglip2 = found['siglip2-b']['tuners']
+    assert found['siglip2-b']['trunk'] == 86_433_024
+    assert of_siglip2['bitfit']['adapters'] == 0 < of_siglip2['bitfit']['trained']
+    assert of_siglip2['mona']['adapters'] == of_siglip2['mona']['trained']
+    assert 'Use a plain trunk' in found['swinv2-b']['tuners']['vpt-deep']['refused']
+
+
+def test_every_tuner_by_default(place, capsys):
+    assert place.call('params', trunk('dinov2-s'), '--tuners') == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    names = {path.stem for path in (ROOT / 'configs/_base_/tuners').glob('*.py')}
+    assert {line.split('`')[1] for line in lines} == names
+    assert not any('–' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ('configs', 'words'),
+    [
+        ((trunk('dinov2-s'), '--tuners', trunk('dinov2-s')), ['dinov2-s.py has no `tuner`']),
+        ((tuner('mona'), '--tuners'), ['mona.py has no `trunk`', 'configs/_base_/trunks']),
+        ((trunk('dinov2-s'), '--tuners', tuner('mone')), ['no config', 'mone.py', 'mona.py']),
+        ((trunk('dinov2-s'), '--tuners', '--write', ROOT / 'LICENSE'), ['no place', '<!-- end']),
+    ],
+    ids=['no tuner', 'no trunk', 'no file', 'no place'],
+)
+def test_wrong_arguments(place, capsys, configs, words):
+    assert place.call('params', *configs) == 1
+    error = capsys.readouterr().err
+    assert all(word in error for word in words), error
+
+
+def test_writing_needs_the_table_of_tuners(place):
+    result = place.spawn('params', trunk('dinov2-s'), '--write', 'page.md')
+    assert result.returncode == 2 and '--write needs --tuners' in result.stderr
+
+
+def test_a_page_is_filled(place):
+    page = place.root / 'page.md'
+    begin = '<!-- table: python tools/params.py --write page.md -->\n'
+    page.write_text(f'# Before\n\n{begin}old\n<!-- end -->\n\nAfter <!-- end -->\n')
+    arguments = (trunk('dinov2-s'), '--tuners', tuner('full'), '--write', page)
+    assert place.call('params', *arguments) == 0
+    assert page.read_text() == (
+        f'# Before\n\n{begin}\n| tuner | dinov2-s (22.1 M) |\n|---|--:|\n'
+        '| `full` | 100.00 % (22.06 M) |\n\n<!-- end -->\n\nAfter <!-- end -->\n'
+    )
