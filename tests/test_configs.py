@@ -46,6 +46,8 @@ LEAVES = {
     'demo/full_dinov2-s_linear_brain-238x196': (0, 0, 1_155),
     'demo/sigma_dinov2-s_linear_brain-238x196': (921_600, 0, 1_155),
 }
+# Of mmdet: tests/test_detection_configs.py.
+DETECTION = {'coco', 'coco_slice'}
 TINY = dict(embed_dim=32, depth=4, num_heads=2, img_size=64)
 
 
@@ -57,7 +59,7 @@ def leaf_files():
     return sorted(
         path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
         for path in (ROOT / 'configs').rglob('*.py')
-        if '_base_' not in path.parts
+        if not ({'_base_', *DETECTION} & set(path.parts))
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.registry import MODELS
@@ -48,11 +49,13 @@ class SimpleFeaturePyramid(nn.Module):
         in_strides: Side of a token of each input map, in pixels; 16 for all by default.
         strides: Side of a token of each level, in pixels.
         source: ``last``: all levels from the last map, as in ViTDet. ``each``: level i from map i.
+        pooled: Number of further levels, without weights: each is every second row and column of
+            the level before it, as ViTDet and FPN make the coarsest one for region proposals.
 
     Raises:
         UnknownNameError: A source that does not exist.
-        InvalidSettingError: Lists of other lengths, strides that are no positive numbers, or a
-            width that cannot be halved as often as its map is doubled.
+        InvalidSettingError: Lists of other lengths, strides that are no positive numbers, a
+            negative ``pooled``, or a width that cannot be halved as often as its map is doubled.
     """
 
     def __init__(
@@ -62,8 +65,13 @@ class SimpleFeaturePyramid(nn.Module):
         in_strides: Sequence[float] | None = None,
         strides: Sequence[float] = STRIDES,
         source: str = 'last',
+        pooled: int = 0,
     ) -> None:
         super().__init__()
+        if pooled < 0:
+            raise InvalidSettingError(
+                f'SimpleFeaturePyramid pools 0 levels or more; given: {pooled}.'
+            )
         if source not in SOURCES:
             raise UnknownNameError(unknown('SimpleFeaturePyramid source', source, SOURCES))
         given = [16.0] * len(in_channels) if in_strides is None else list(in_strides)
@@ -80,6 +88,7 @@ class SimpleFeaturePyramid(nn.Module):
                 f'in_strides={given}, strides={list(strides)}.'
             )
         self.source = source
+        self.pooled = pooled
         self.levels = nn.ModuleList()
         for i, stride in enumerate(strides):
             read = i if source == 'each' else -1
@@ -103,4 +112,7 @@ class SimpleFeaturePyramid(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Levels ``(B, out_channels, h', w')``, resampled, of maps ``(B, C, h, w)``."""
         sources = maps if self.source == 'each' else [maps[-1]] * len(self.levels)
-        return tuple(level(x) for level, x in zip(self.levels, sources, strict=True))
+        levels = [level(x) for level, x in zip(self.levels, sources, strict=True)]
+        for _ in range(self.pooled):
+            levels.append(F.max_pool2d(levels[-1], 1, stride=2))
+        return tuple(levels)
