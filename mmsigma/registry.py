@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS
 from mmengine.registry import Registry
@@ -27,6 +28,9 @@ TRANSFORMS = Registry(
 )
 DATA_SAMPLERS = Registry(
     'data sampler', parent=ROOT_DATA_SAMPLERS, scope=_SCOPE, locations=['mmsigma.datasets']
+)
+OPTIM_WRAPPERS = Registry(
+    'optimizer wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmsigma.optim']
 )
 VISBACKENDS = Registry(
     'vis_backend', parent=ROOT_VISBACKENDS, scope=_SCOPE, locations=['mmsigma.visualization']

@@ -1,0 +1,113 @@
+"""A grid of runs: methods x rates x seeds on one leaf config, each with a config of its own.
+
+A grid file is a Python config::
+
+    leaf = '../camvid/{method}_dinov2-s_fcn_camvid-448x336.py'   # from the grid file's folder
+    methods = ['sigma', 'lora']           # or {'sigma-mean': {'tuner.gate': 'mean'}, ...}
+    settings = ['../_base_/schedules/adamw_200.py']              # merged into every run, in order
+    options = {'optim_wrapper.type': ...}                        # and these, by dotted name
+    rates = [1e-3, 3e-3]
+    seeds = [0]
+    metric = 'mIoU'                       # of the validation split; chooses the rate
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+
+RATE, SEED = 'optim_wrapper.optimizer.lr', 'randomness.seed'
+_REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
+_KEYS = (*_REQUIRED, 'settings', 'options')
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a grid.
+
+    Attributes:
+        method: What the grid calls it.
+        rate: Learning rate of the optimiser.
+        seed: Seed of the run.
+        config: The whole config.
+    """
+
+    method: str
+    rate: float
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """A name for files; unique in a grid."""
+        return f'{self.method}_lr{self.rate:g}_seed{self.seed}'
+
+    @property
+    def hash(self) -> str:
+        """Of the config; of an absolute path only the last two parts count."""
+        text = json.dumps(self.config.to_dict(), sort_keys=True, default=str)
+        text = re.sub(r'"/[^"]*"', lambda found: '/'.join(found[0].split('/')[-2:]), text)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(path: str | Path) -> tuple[list[Run], str]:
+    """The runs of a grid file, in order, and the metric that compares them.
+
+    Raises:
+        InvalidSettingError: No such file or leaf, a missing or empty entry, or two runs of one
+            name.
+        UnknownNameError: An entry that grids do not have.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob('*.py'))
+        raise InvalidSettingError(
+            f'There is no grid {str(path)!r}; {path.parent} holds {", ".join(near) or "none"}.'
+        )
+    grid = Config.fromfile(path)
+    for name in grid:
+        if name not in _KEYS:
+            raise UnknownNameError(unknown('entry of a grid', name, _KEYS))
+    for name in _REQUIRED:
+        if not grid.get(name):
+            raise InvalidSettingError(f'Grid {path} needs `{name}`; it has {", ".join(grid)}.')
+    named = isinstance(grid.methods, Mapping)
+    methods = grid.methods if named else {method: {} for method in grid.methods}
+    runs = [
+        Run(method, float(rate), seed, _config(path, grid, method, options, rate, seed))
+        for seed in grid.seeds
+        for method, options in methods.items()
+        for rate in grid.rates
+    ]
+    names = [run.name for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or len(methods) < len(grid.methods):
+        raise InvalidSettingError(
+            f'Grid {path} has runs of the same name: {", ".join(twice) or grid.methods}. Name '
+            'every method, rate and seed once.'
+        )
+    return runs, grid.metric
+
+
+def _config(
+    path: Path, grid: Config, method: str, options: Mapping[str, Any], rate: float, seed: int
+) -> Config:
+    leaf = path.parent / grid.leaf.format(method=method)
+    if not leaf.is_file():
+        near = sorted(p.name for p in leaf.parent.glob('*.py'))[:20]
+        raise InvalidSettingError(
+            f'Method {method!r} of grid {path} needs {leaf}, which does not exist; its folder '
+            f'holds {", ".join(near) or "nothing"}.'
+        )
+    config = Config.fromfile(leaf)
+    for settings in grid.get('settings', []):
+        config.merge_from_dict(Config.fromfile(path.parent / settings).to_dict())
+    config.merge_from_dict({**grid.get('options', {}), **options, RATE: rate, SEED: seed})
+    return config
