@@ -36,6 +36,7 @@ _SHORTHANDS = {'both': ('after_attention', 'after_mlp')}
 
 AttentionStep = Callable[[Tensor, Flow], tuple[Tensor, Tensor, Flow]]
 MLPStep = Callable[[Tensor, Flow], Tensor]
+EnterStep = Callable[[Tensor, Flow], tuple[Tensor, Flow]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,11 @@ class Block:
         norms: The norms that the attention branch and the MLP branch begin with, where the first
             reads ``base`` and the second the sum ``base + branch``; None where a block norms
             elsewhere, or widens or pools tokens behind its first norm.
-        prompts: Whether the steps take more prefix tokens than the trunk itself has.
+        prompts: Whether the steps take more prefix tokens than the trunk itself has: among all
+            tokens of the image, or in every window, where a block attends in windows.
+        enter: ``(tokens, flow) -> (tokens, flow)``, what upstream does between the map of the block
+            before and this block, such as merging patches where a stage begins; None where there
+            is nothing. Prompts that are put before the block join behind it.
     """
 
     module: nn.Module
@@ -68,6 +73,7 @@ class Block:
     stride: int = 16
     norms: tuple[nn.Module, nn.Module] | None = None
     prompts: bool = False
+    enter: EnterStep | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +172,8 @@ class AdapterBank(nn.Module):
             raise InvalidSettingError(
                 f'Block {index} has no steps to run; its trunk runs it whole.'
             )
+        if block.enter is not None:
+            x, flow = block.enter(x, flow)
         x, flow = self._prompted(index, x, flow)
         base, branch, flow = block.attention(x, flow)
         branch = self.add(index, 'after_attention', branch, branch, flow.layout)
@@ -246,7 +254,7 @@ class Site:
         """Put a module before a block that adds tokens to the prefix, or replaces them.
 
         Called as ``prompts(tokens, layout)``, it returns tokens and their layout. What it adds
-        stays, block after block.
+        stays, block after block; a trunk that widens its tokens widens these too.
 
         Raises:
             InvalidSettingError: The block takes no tokens besides the trunk's own.
@@ -255,8 +263,10 @@ class Site:
         if not block.prompts:
             raise InvalidSettingError(
                 f'Block {index} of this trunk, a {type(block.module).__name__}, takes no further '
-                'tokens: it runs whole, or attends in windows, or with a bias for each pair of its '
-                'own tokens. Use a plain trunk (TimmViT, TimmEVA, MMPretrainViT), or another tuner.'
+                'tokens: it runs whole, pools them, merges overlapping patches, or attends with '
+                'biases for rows and columns or for each pair of its own tokens. Use a plain trunk '
+                '(TimmViT, TimmEVA, MMPretrainViT) or a Swin (TimmSwin, MMPretrainSwin, '
+                'MMPretrainSwinV2), or another tuner.'
             )
         self.adapters.put(index, _PROMPTS, prompts)
 

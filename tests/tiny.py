@@ -76,7 +76,8 @@ def carries(trunk: str, tuner: str) -> bool:
     if tuner == 'SSF':
         return trunk not in UNCALLED
     if tuner == 'VPT':
-        return TRUNKS[trunk].config['type'] in ('TimmViT', 'TimmEVA', 'MMPretrainViT')
+        family = TRUNKS[trunk].config['type']
+        return family in ('TimmViT', 'TimmEVA', 'MMPretrainViT') or 'Swin' in family
     return tuner not in READ_NORMS or trunk not in NO_NORMS
 
 

@@ -1,12 +1,13 @@
 """mmpretrain's Swin (Liu et al., arXiv 2103.14030) and Swin V2 (arXiv 2111.09883)."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -14,11 +15,11 @@ from mmsigma.errors import InvalidInputError
 from mmsigma.injection import AttentionStep, Block, MLPStep
 from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
-from mmsigma.trunks import mmpretrain_models
+from mmsigma.trunks import mmpretrain_models, swin_prompts
 from mmsigma.trunks.base import Trunk
 from mmsigma.trunks.mmpretrain_models import Arch
+from mmsigma.trunks.swin_prompts import Form, cosine, dot_product
 
-Enter = Callable[[Tensor, Flow], tuple[Tensor, Flow]]
 _TABLE = 'relative_position_bias_table'
 
 
@@ -26,8 +27,8 @@ _TABLE = 'relative_position_bias_table'
 class MMPretrainSwin(Trunk):
     """An ``mmpretrain.models.SwinTransformer``.
 
-    Upstream merges patches between stages; that is part of the attention step of a stage's first
-    block.
+    Upstream merges patches between stages; that is the enter step of a stage's first block.
+    Prompts join every window, unless patches overlap where they merge.
     Upstream pads windows inside its blocks, so any grid runs. Maps smaller than a window are padded
     and every second block shifts its windows, as upstream does it for detection and segmentation;
     its classifiers, built with ``model_args=dict(pad_small_map=False)``, do not shift windows where
@@ -134,13 +135,18 @@ class MMPretrainSwin(Trunk):
         found = []
         stride = self.patch
         extra = None
+        samplers = [merge.sampler for merge in self._merges() if merge is not None]
+        prompts = all(sampler.kernel_size == sampler.stride for sampler in samplers)
         for index, (stage, merge) in enumerate(zip(self.model.stages, self._merges(), strict=True)):
             if merge is not None:
                 stride *= merge.sampler.stride[0]
             for block in stage.blocks:
-                steps = self._steps(block, partial(_enter, extra, merge))
+                enter = partial(_enter, extra, merge) if extra or merge else None
                 width, norms = block.attn.w_msa.embed_dims, self._norms(block)
-                found.append(Block(block, width, *steps, index, stride, norms))
+                steps = self._steps(block)
+                found.append(
+                    Block(block, width, *steps, index, stride, norms, prompts, enter=enter)
+                )
                 merge = None
                 extra = block.norm3 if getattr(block, 'extra_norm', False) else None
         return found
@@ -173,8 +179,8 @@ class MMPretrainSwin(Trunk):
         """What merges patches in front of each stage, or None."""
         return [None, *(stage.downsample for stage in self.model.stages[:-1])]
 
-    def _steps(self, block: Any, enter: Enter) -> tuple[AttentionStep, MLPStep]:
-        return partial(_attention, block, enter), partial(_mlp, block)
+    def _steps(self, block: Any) -> tuple[AttentionStep, MLPStep]:
+        return partial(_attention, block), partial(_mlp, block)
 
     def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
         return block.norm1, block.norm2
@@ -184,8 +190,8 @@ class MMPretrainSwin(Trunk):
 class MMPretrainSwinV2(MMPretrainSwin):
     """An ``mmpretrain.models.SwinTransformerV2``; for the rest see :class:`MMPretrainSwin`.
 
-    The norm that huge and giant models have behind every sixth block is part of the attention step
-    of the next block, and of the map where that block is an output.
+    The norm that huge and giant models have behind every sixth block is part of the enter step of
+    the next block, and of the map where that block is an output.
     """
 
     upstream = 'SwinTransformerV2'
@@ -193,8 +199,8 @@ class MMPretrainSwinV2(MMPretrainSwin):
     def _merges(self) -> list[Any]:
         return [stage.downsample for stage in self.model.stages]
 
-    def _steps(self, block: Any, enter: Enter) -> tuple[AttentionStep, MLPStep]:
-        return partial(_post_attention, block, enter), partial(_post_mlp, block)
+    def _steps(self, block: Any) -> tuple[AttentionStep, MLPStep]:
+        return partial(_post_attention, block), partial(_post_mlp, block)
 
     def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
         return None  # they are behind the branches
@@ -215,16 +221,43 @@ def _convert(model: Any, state: dict[str, Tensor], prefix: str) -> None:
 def _enter(
     extra: nn.Module | None, merge: nn.Module | None, x: Tensor, flow: Flow
 ) -> tuple[Tensor, Flow]:
-    """Tokens as they come to a block: normed where the one before asks it, merged."""
+    """Tokens as they come to a block: normed where the one before asks it, merged.
+
+    A prompt merges with copies of itself.
+    """
     if extra is not None:
         x = extra(x)
     if merge is not None:
-        x, grid = merge(x, (flow.layout.height, flow.layout.width))
-        flow = replace(flow, layout=TokenLayout(grid[0], grid[1]))
+        upstream: Any = merge
+        prompts, tokens = flow.layout.split(x)
+        x, grid = upstream(tokens, (flow.layout.height, flow.layout.width))
+        if flow.layout.prefix:
+            patch = upstream.sampler.kernel_size
+            copies = prompts.flatten(0, 1)[:, None].expand(-1, patch[0] * patch[1], -1)
+            merged = upstream(copies.contiguous(), patch)[0]
+            x = torch.cat((merged.reshape(len(x), flow.layout.prefix, -1), x), dim=1)
+        flow = replace(flow, layout=replace(flow.layout, height=grid[0], width=grid[1]))
     return x, flow
 
 
+def _prompted_windows(attention: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
+    """Attention with the prefix in every window; like upstream, it pads first and then shifts."""
+    prompts, tokens = layout.split(x)
+    grid = tokens.unflatten(1, (layout.height, layout.width))
+    side, shift = attention.window_size, attention.shift_size
+    if min(layout.height, layout.width) == side and not attention.pad_small_map:
+        shift = 0
+    grid = F.pad(grid, (0, 0, 0, -layout.width % side, 0, -layout.height % side))
+    mask = attention.get_attn_mask(grid.shape[1:3], side, shift, grid.device)
+    grid = grid.roll((-shift, -shift), (1, 2))
+    grid, prompts = swin_prompts.attend(attention.w_msa, form, grid, prompts, mask)
+    grid = grid.roll((shift, shift), (1, 2))[:, : layout.height, : layout.width]
+    return attention.drop(torch.cat((prompts, grid.flatten(1, 2)), dim=1))
+
+
 def _windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
+    if flow.layout.prefix:
+        return _prompted_windows(attention, dot_product, x, flow.layout)
     grid = (flow.layout.height, flow.layout.width)
     if x.dtype == torch.float32:
         return attention(x, grid)
@@ -235,6 +268,8 @@ def _windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
 
 
 def _cosine_windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
+    if flow.layout.prefix:
+        return _prompted_windows(attention, cosine, x, flow.layout)
     if x.dtype != torch.float16:
         return _windows(attention, x, flow)
     # Where a window is padded, keys are zero, and what upstream adds to their norm before dividing
@@ -246,8 +281,7 @@ def _cosine_windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
         return functional_call(attention, exact, (x.float(), grid)).to(x.dtype)
 
 
-def _attention(block: Any, enter: Enter, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    x, flow = enter(x, flow)
+def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
     return x, _windows(block.attn, block.norm1(x), flow), flow
 
 
@@ -255,8 +289,7 @@ def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
     return block.ffn(block.norm2(x))
 
 
-def _post_attention(block: Any, enter: Enter, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    x, flow = enter(x, flow)
+def _post_attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
     return x, block.norm1(_cosine_windows(block.attn, x, flow)), flow
 
 

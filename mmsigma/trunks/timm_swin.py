@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
 from torch import Tensor, nn
@@ -14,16 +15,17 @@ from mmsigma.errors import InvalidInputError
 from mmsigma.injection import Block
 from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
-from mmsigma.trunks import timm_models
+from mmsigma.trunks import swin_prompts, timm_models
 from mmsigma.trunks.base import Trunk
+from mmsigma.trunks.swin_prompts import Form, cosine, dot_product
 
 
 @TRUNKS.register_module()
 class TimmSwin(Trunk):
     """A ``timm.models.SwinTransformer`` or ``SwinTransformerV2``.
 
-    Upstream merges patches at the start of a stage; that is part of the attention step of the
-    stage's first block. It pads windows inside its blocks, so any grid runs.
+    Upstream merges patches at the start of a stage; that is the enter step of the stage's first
+    block. It pads windows inside its blocks, so any grid runs. Prompts join every window.
 
     Upstream fits windows to the ``img_size`` it is built for, whatever the images are: a stage that
     is no larger than a window there attends without shift (the last one of most models). With
@@ -75,21 +77,23 @@ class TimmSwin(Trunk):
         """The blocks of all stages; see :meth:`Trunk.blocks`."""
         found = []
         for index, stage in enumerate(self.model.layers):
-            merge = stage.downsample  # the identity in the first stage
+            enter = partial(_enter, stage.downsample) if index else None
             for block in stage.blocks:
                 v2 = isinstance(block, SwinTransformerV2Block)
                 found.append(
                     Block(
                         block,
                         block.dim,
-                        partial(_post_attention if v2 else _attention, block, merge),
+                        partial(_post_attention if v2 else _attention, block),
                         partial(_post_mlp if v2 else _mlp, block),
                         stage=index,
                         stride=self.patch * 2**index,
                         norms=None if v2 else (block.norm1, block.norm2),
+                        prompts=True,
+                        enter=enter,
                     )
                 )
-                merge = None
+                enter = None
         return found
 
     def end_at(self, outputs: Collection[int]) -> None:
@@ -125,34 +129,51 @@ class TimmSwin(Trunk):
                 )
 
 
-def _grid(merge: nn.Module | None, x: Tensor, flow: Flow) -> Tensor:
-    """Tokens as a map ``(B, h, w, C)``, merged where a stage begins."""
-    grid = x.unflatten(1, (flow.layout.height, flow.layout.width))
-    return grid if merge is None else merge(grid)
+def _enter(merge: nn.Module, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+    """Merge patches; a prompt merges with copies of itself."""
+    prompts, tokens = flow.layout.split(x)
+    grid = merge(tokens.unflatten(1, (flow.layout.height, flow.layout.width)))
+    tokens = grid.flatten(1, 2)
+    if flow.layout.prefix:
+        patches = prompts.flatten(0, 1)[:, None, None].expand(-1, 2, 2, -1)
+        prompts = merge(patches).reshape(len(x), flow.layout.prefix, -1)
+        tokens = torch.cat((prompts, tokens), dim=1)
+    layout = replace(flow.layout, height=grid.shape[1], width=grid.shape[2])
+    return tokens, replace(flow, layout=layout)
 
 
-def _step(base: Tensor, branch: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    """Maps as tokens, and what these stand for."""
-    layout = TokenLayout(base.shape[1], base.shape[2])
-    return base.flatten(1, 2), branch.flatten(1, 2), replace(flow, layout=layout)
+def _windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
+    """Upstream's attention in windows, without norm."""
+    if layout.prefix:
+        return _prompted_windows(block, form, x, layout)
+    return block._attn(x.unflatten(1, (layout.height, layout.width))).flatten(1, 2)
 
 
-def _attention(
-    block: Any, merge: nn.Module | None, x: Tensor, flow: Flow
-) -> tuple[Tensor, Tensor, Flow]:
-    base = _grid(merge, x, flow)
-    return _step(base, block.drop_path1(block._attn(block.norm1(base))), flow)
+def _prompted_windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
+    """The same with the prefix in every window; like upstream, it shifts first and then pads."""
+    prompts, tokens = layout.split(x)
+    grid = tokens.unflatten(1, (layout.height, layout.width))
+    (rows, columns), (down, right) = block.window_size, block.shift_size
+    grid = grid.roll((-down, -right), (1, 2))
+    grid = F.pad(grid, (0, 0, 0, -layout.width % columns, 0, -layout.height % rows))
+    mask = block.get_attn_mask(grid)
+    grid, prompts = swin_prompts.attend(block.attn, form, grid, prompts, mask)
+    grid = grid[:, : layout.height, : layout.width].roll((down, right), (1, 2))
+    return torch.cat((prompts, grid.flatten(1, 2)), dim=1)
+
+
+def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    branch = _windows(block, dot_product, block.norm1(x), flow.layout)
+    return x, block.drop_path1(branch), flow
 
 
 def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
     return block.drop_path2(block.mlp(block.norm2(x)))
 
 
-def _post_attention(
-    block: Any, merge: nn.Module | None, x: Tensor, flow: Flow
-) -> tuple[Tensor, Tensor, Flow]:
-    base = _grid(merge, x, flow)
-    return _step(base, block.drop_path1(block.norm1(block._attn(base))), flow)
+def _post_attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    branch = block.norm1(_windows(block, cosine, x, flow.layout))
+    return x, block.drop_path1(branch), flow
 
 
 def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:

@@ -4,6 +4,11 @@ Learned tokens stand between the trunk's own prefix tokens and the image's. *Sha
 join before the first block and pass through all. *Deep*: every block gets p fresh ones, which
 replace what the block before made of its own. They take part in attention and leave the maps as
 they were laid out: no map shows them.
+
+In Swin they join every window, and the mean over windows goes on; where a stage begins, shallow
+prompts merge with copies of themselves, and deep ones are fresh, behind the merging. The paper says
+little of Swin; what is the release's as remembered, unverified, and what is this project's reading
+stands in :mod:`mmsigma.trunks.swin_prompts`. Prompts of all blocks are drawn from the same range.
 """
 
 import math
@@ -24,15 +29,14 @@ class Prompts(nn.Module):
 
     Args:
         count: p.
-        width: C, channels of the trunk.
-        patch: Side of a token, in pixels, which scales the initial values.
+        width: C, channels of the block.
+        bound: The largest initial value.
         replaced: How many prompts the block before left, which these replace; 0 for none.
         dropout: Probability of dropping a channel of a prompt, in training.
     """
 
-    def __init__(self, count: int, width: int, patch: int, replaced: int, dropout: float) -> None:
+    def __init__(self, count: int, width: int, bound: float, replaced: int, dropout: float) -> None:
         super().__init__()
-        bound = math.sqrt(6 / (3 * patch**2 + width))  # as uniform Xavier for a patch embedding
         self.tokens = nn.Parameter(torch.empty(1, count, width).uniform_(-bound, bound))
         self.dropout = nn.Dropout(dropout)
         self.replaced = replaced
@@ -50,7 +54,7 @@ class Prompts(nn.Module):
 @TUNERS.register_module()
 @dataclass
 class VPT(Tuner):
-    """Visual prompt tuning of plain trunks; windowed and pooling trunks refuse it.
+    """Visual prompt tuning of plain trunks and Swin; other windowed and pooling trunks refuse it.
 
     Args:
         prompts: p, tokens per block; the paper tries 1 to 200.
@@ -73,8 +77,11 @@ class VPT(Tuner):
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put prompts before the first block, or before each."""
+        first = site.blocks[0]
+        # As uniform Xavier has it for the patch embedding.
+        bound = math.sqrt(6 / (3 * first.stride**2 + first.width))
         for index, block in enumerate(site.blocks if self.deep else site.blocks[:1]):
             replaced = self.prompts if index else 0
-            width, patch = block.width, block.stride
-            site.put_prompts(index, Prompts(self.prompts, width, patch, replaced, self.dropout))
+            prompts = Prompts(self.prompts, block.width, bound, replaced, self.dropout)
+            site.put_prompts(index, prompts)
         return ()

@@ -119,6 +119,8 @@ def test_contract(trunk: str) -> None:
     assert flow.layout.prefix == tiny.prefix
     assert flow.layout.class_token == own.has_class_token == tiny.class_token
     for block in blocks:
+        if block.enter is not None:
+            tokens, flow = block.enter(tokens, flow)
         # Branches, without the identity: an adapter can sit on either.
         base, branch, flow = block.attention(tokens, flow)
         y = base + branch

@@ -72,21 +72,31 @@ def hide(attention, prefix: int) -> None:
 
 
 def test_initial_values() -> None:
-    tokens = Prompts(2000, 32, 14, 0, 0.0).tokens
-    bound = math.sqrt(6 / (3 * 14 * 14 + 32))
-    assert tokens.abs().max() <= bound
-    assert tokens.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+    tokens = Prompts(2000, 32, 0.1, 0, 0.0).tokens
+    assert tokens.abs().max() <= 0.1
+    assert tokens.std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ('trunk', 'patch', 'width'), [('dinov2', 14, 32), ('swin', 4, 16), ('mmpretrain-swin', 4, 16)]
+)
+def test_initial_bound(trunk: str, patch: int, width: int) -> None:
+    """That of the patch embedding, in blocks of any width."""
+    own = backbone(trunk, {'type': 'VPT', 'prompts': 2000})
+    for at in own.adapters.at.values():
+        largest = at['prompts'].tokens.abs().max().item()
+        assert largest == pytest.approx(math.sqrt(6 / (3 * patch**2 + width)), rel=1e-3)
 
 
 def test_layout() -> None:
     layout = TokenLayout(2, 3, 1, True)
     tokens = torch.arange(7.0).reshape(1, 7, 1)
-    first = Prompts(2, 1, 14, 0, 0.0)
+    first = Prompts(2, 1, 0.1, 0, 0.0)
     first.tokens.data.fill_(10)
     out, behind = first(tokens, layout)
     assert out.flatten().tolist() == [0, 10, 10, 1, 2, 3, 4, 5, 6]
     assert (behind.prefix, behind.class_token, behind.height, behind.width) == (3, True, 2, 3)
-    second = Prompts(2, 1, 14, 2, 0.0)
+    second = Prompts(2, 1, 0.1, 2, 0.0)
     second.tokens.data.fill_(20)
     out, behind = second(out, behind)
     assert out.flatten().tolist() == [0, 20, 20, 1, 2, 3, 4, 5, 6] and behind.prefix == 3

@@ -1,0 +1,99 @@
+"""Swin's window attention with prompts among the tokens of every window (VPT, arXiv 2203.12119).
+
+Upstream's attention takes windows of image tokens alone, so this is its formula written again, on
+upstream's own layers; a trunk without prompts never comes here. The paper says that prompts "are
+attended within the local windows, but are ignored during patch merging stages". The rest is how
+VPT's release is remembered, not verified; what it leaves open is this project's reading:
+
+- The prompts join the queries, keys and values of each window, with a zero for the relative
+  position bias of a pair that has a prompt in it. Swin V2 (not in the release) passes biases
+  through ``16 * sigmoid``, so the zero stands before that: an 8 amid values from 0 to 16.
+- The mask of shifted windows hides no prompt and nothing from a prompt.
+- Every window gives its own outputs for the prompts; their mean goes on. Windows are those of one
+  image, the ones that upstream fills up with zeros included.
+- Where patches merge, a prompt merges with copies of itself: see the trunks' ``enter`` steps.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Form = Callable[[Any, Tensor, int], tuple[Tensor, Tensor]]
+
+
+def attend(
+    attention: Any, form: Form, grid: Tensor, prompts: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Attention in each window, between its tokens and all prompts.
+
+    Args:
+        attention: Upstream's module for the attention of one window, timm's or mmpretrain's.
+        form: :func:`dot_product` or :func:`cosine`, as the module has it.
+        grid: ``(B, H, W, C)``, whole windows, shifted.
+        prompts: ``(B, p, C)``.
+        mask: ``(n, area, area)``, what upstream adds to the scores of each of the n windows of an
+            image where windows are shifted.
+
+    Returns:
+        The outputs ``(B, H, W, C)`` and ``(B, p, C)``.
+    """
+    rows, columns = attention.window_size
+    windows = grid.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).transpose(2, 3)
+    down, across = windows.shape[1:3]
+    windows = windows.flatten(3, 4).flatten(1, 2)  # (B, n, area, C)
+    many = prompts.unsqueeze(1).expand(-1, down * across, -1, -1)
+    count, area = prompts.shape[1], rows * columns
+
+    scores, values = form(attention, torch.cat((many, windows), dim=2), count)
+    if mask is not None:
+        scores = scores + F.pad(mask, (count, 0, count, 0)).to(scores.dtype).unsqueeze(1)
+    weights = attention.attn_drop(attention.softmax(scores))
+    out = attention.proj((weights @ values).transpose(2, 3).flatten(3))
+    many, windows = attention.proj_drop(out).split((count, area), dim=2)
+
+    windows = windows.unflatten(1, (down, across)).unflatten(3, (rows, columns))
+    return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2), many.mean(1)
+
+
+def dot_product(attention: Any, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Scores ``(B, n, heads, N, N)`` and values ``(B, n, heads, N, c)`` as in Swin.
+
+    Args:
+        attention: Upstream's module.
+        x: ``(B, n, N, C)``, the tokens of n windows, prompts first.
+        count: p, the number of prompts among the N tokens.
+    """
+    q, k, v = _heads(attention, attention.qkv(x))
+    table = attention.relative_position_bias_table
+    return (q * attention.scale) @ k.transpose(-2, -1) + _bias(attention, table, count), v
+
+
+def cosine(attention: Any, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Scores and values as in Swin V2; see :func:`dot_product`."""
+    bias = None
+    if attention.q_bias is not None:
+        bias = torch.cat((attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias))
+    q, k, v = _heads(attention, F.linear(x, attention.qkv.weight, bias))
+    # Padding has keys of length zero, and PyTorch's own 1e-12 is zero in float16.
+    epsilon = max(1e-12, torch.finfo(q.dtype).tiny)
+    q, k = F.normalize(q, dim=-1, eps=epsilon), F.normalize(k, dim=-1, eps=epsilon)
+    scale = attention.logit_scale.clamp(max=math.log(100)).exp()
+    table = attention.cpb_mlp(attention.relative_coords_table).flatten(0, -2)
+    biases = 16 * _bias(attention, table, count).sigmoid()
+    return q @ k.transpose(-2, -1) * scale + biases, v
+
+
+def _heads(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values ``(B, n, heads, N, c)``."""
+    q, k, v = qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+    return q, k, v
+
+
+def _bias(attention: Any, table: Tensor, count: int) -> Tensor:
+    """Relative position biases ``(heads, N, N)`` from a table, zero for prompts."""
+    bias = table[attention.relative_position_index].permute(2, 0, 1)
+    return F.pad(bias, (count, 0, count, 0))
