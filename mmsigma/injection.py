@@ -281,6 +281,25 @@ class Site:
         self.adapters.shared[name] = adapter
         layer.register_forward_hook(Behind(adapter))
 
+    def behind(self) -> list[tuple[str, nn.Module, nn.Module]]:
+        """Each layer with a module behind it: its name in the trunk, the layer, the module."""
+        return [
+            (path, layer, hook.adapter)
+            for path, layer in self.trunk.named_modules()
+            for hook in layer._forward_hooks.values()
+            if isinstance(hook, Behind)
+        ]
+
+    def clear_behind(self) -> None:
+        """Take away what :meth:`put_behind` has put: every layer gives its own output again."""
+        for _, layer, adapter in self.behind():
+            for key, hook in list(layer._forward_hooks.items()):
+                if isinstance(hook, Behind):
+                    del layer._forward_hooks[key]
+            shared = self.adapters.shared
+            for name in [n for n, module in shared.items() if module is adapter]:
+                del shared[name]
+
     def share(self, name: str, module: nn.Module) -> Borrowed:
         """Register a module that several adapters use, once; they keep what this returns."""
         self.adapters.shared[name] = module

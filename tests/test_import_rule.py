@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'checkpoint': BASE,
     'backbone': BASE | {'injection', 'tuners', 'trunks', 'checkpoint'},
     'adapter_files': BASE | {'files', 'checkpoint', 'backbone'},
+    'merge': BASE | {'injection', 'trunks', 'backbone'},
     'tasks': BASE | {'trunks', 'backbone'},
     'visualization': BASE | {'files'},
     'optim': BASE,

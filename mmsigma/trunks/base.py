@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -17,16 +17,17 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 MODES = ('eval', 'train')
 
 
-def fingerprint(model: nn.Module) -> str:
-    """32 hexadecimal digits that identify the weights of ``model``, whatever its dtype was stored.
+def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
+    """32 hexadecimal digits that identify weights, whatever the dtype they were stored in.
 
-    SHA-256 over names, shapes and values of its state dict; about 0.1 s for 100 MB. A model on the
-    meta device has no values, so its fingerprint identifies nothing: ``meta``.
+    SHA-256 over names, shapes and values of a model's state dict; about 0.1 s for 100 MB. A model
+    on the meta device has no values, so its fingerprint identifies nothing: ``meta``.
     """
-    if any(value.is_meta for value in model.state_dict().values()):
+    state = model.state_dict() if isinstance(model, nn.Module) else model
+    if any(value.is_meta for value in state.values()):
         return 'meta'
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(f'{name}{tuple(value.shape)}'.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
@@ -69,6 +70,10 @@ class Trunk(nn.Module, ABC):
         self.mode = mode
         self.fingerprint = fingerprint(model)
         self.model = model.to(DTYPES[dtype])
+        # The very parameters, not copies: only what the family leaves out from here on is kept
+        # alive by this, so that weights() is whole.
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        self._upstream = {name: tensors[name] for name in model.state_dict() if name in tensors}
         self.train(False)
 
     def train(self, mode: bool = True) -> 'Trunk':
@@ -79,6 +84,18 @@ class Trunk(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """The dtype the trunk computes in."""
         return next(self.model.parameters()).dtype
+
+    def weights(self) -> dict[str, Tensor]:
+        """Upstream's whole state dict as it now is, which ``weights`` of this family loads.
+
+        Tensors of a half-precision trunk come as float32. What the trunk leaves out of the model,
+        such as a final norm that no map passes, is as it was loaded. Parameters that a tuner put
+        inside are no part of it.
+        """
+        own = self.model.state_dict()
+        found = {name: own.get(name, value).detach() for name, value in self._upstream.items()}
+        half = (torch.bfloat16, torch.float16)
+        return {name: v.float() if v.dtype in half else v for name, v in found.items()}
 
     @property
     def multiple(self) -> int:

@@ -7,8 +7,9 @@ In our words::
 where ``h`` is what attention or MLP returns, before it is added to the residual.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,14 @@ from torch import Tensor, nn
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_fits
+from mmsigma.tuners.base import (
+    Tuner,
+    check_counts,
+    check_dropout,
+    check_fits,
+    check_flags,
+    per_stage,
+)
 
 POSITIONS = ('after_attention', 'after_mlp')
 
@@ -51,7 +59,7 @@ class Adapter(Tuner):
     """Two adapters per block: on what attention returns and on what the MLP returns.
 
     Args:
-        bottleneck: r, channels inside the adapter.
+        bottleneck: r, channels inside the adapter: a number, or one per stage.
         dropout: Probability of dropping an activated bottleneck feature, in training.
         zero_init: Whether Up starts at zero, so that the adapted model starts as the trunk.
 
@@ -59,26 +67,29 @@ class Adapter(Tuner):
         InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
-    bottleneck: int = 64
+    unfoldable: ClassVar[str] = 'between Down and Up stands a GELU, so no one linear layer is both'
+
+    bottleneck: int | Sequence[int] = 64
     dropout: float = field(default=0.1, metadata={'recorded': False})
     zero_init: bool = True
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_count(self, 'bottleneck')
+        check_counts(self, 'bottleneck')
         check_dropout(self)
+        check_flags(self, 'zero_init')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put one adapter behind each branch of every block.
 
         Raises:
-            InvalidSettingError: A bottleneck wider than a block, or undivided blocks.
+            InvalidSettingError: A bottleneck wider than a block, one for each of another number of
+                stages, or undivided blocks.
         """
+        inner = per_stage(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
-            check_fits(self, 'bottleneck', block.width)
+            check_fits(self, 'bottleneck', block.width, value=inner[index])
             for position in POSITIONS:
-                adapter = BottleneckAdapter(
-                    block.width, self.bottleneck, self.dropout, self.zero_init
-                )
+                adapter = BottleneckAdapter(block.width, inner[index], self.dropout, self.zero_init)
                 site.put(index, position, adapter)
         return ()

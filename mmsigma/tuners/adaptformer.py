@@ -9,6 +9,7 @@ where ``x`` are the tokens that the MLP branch begins with, before its norm.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,14 @@ from torch import Tensor, nn
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_fits, check_scale
+from mmsigma.tuners.base import (
+    Tuner,
+    check_count,
+    check_dropout,
+    check_fits,
+    check_flags,
+    check_scale,
+)
 
 
 class AdaptFormerAdapter(nn.Module):
@@ -63,6 +71,8 @@ class AdaptFormer(Tuner):
         InvalidSettingError: A bottleneck below one, a scale of zero, or a dropout outside [0, 1).
     """
 
+    unfoldable: ClassVar[str] = 'between Down and Up stands a ReLU, so no one linear layer is both'
+
     bottleneck: int = 64
     scale: float = 0.1
     dropout: float = field(default=0.1, metadata={'recorded': False})
@@ -73,6 +83,7 @@ class AdaptFormer(Tuner):
         check_count(self, 'bottleneck')
         check_scale(self)
         check_dropout(self)
+        check_flags(self, 'zero_init')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put one adapter beside the MLP of every block.

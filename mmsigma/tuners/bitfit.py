@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -27,3 +28,7 @@ class BitFit(Tuner):
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim == 1 and (name == 'bias' or name.endswith('_bias')):
                     yield parameter
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

@@ -10,6 +10,7 @@ is convolved alone, as an image of one pixel: only the middle of the kernel meet
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,14 @@ from torch import Tensor, nn
 from mmsigma.injection import Borrowed, Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_fits, check_scale
+from mmsigma.tuners.base import (
+    Tuner,
+    check_count,
+    check_dropout,
+    check_fits,
+    check_flags,
+    check_scale,
+)
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
 
@@ -89,6 +97,8 @@ class Convpass(Tuner):
         InvalidSettingError: A bottleneck below one, a scale of zero, or a dropout outside [0, 1).
     """
 
+    unfoldable: ClassVar[str] = 'before and behind its convolution stands a GELU'
+
     bottleneck: int = 8
     scale: float = 1.0
     dropout: float = field(default=0.1, metadata={'recorded': False})
@@ -99,6 +109,7 @@ class Convpass(Tuner):
         check_count(self, 'bottleneck')
         check_scale(self)
         check_dropout(self)
+        check_flags(self, 'zero_init')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put one bypass beside each branch of every block.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -14,6 +15,8 @@ from mmsigma.tuners.base import Tuner
 @dataclass
 class Frozen(Tuner):
     """The trunk stays as it is; only neck and head train."""
+
+    unfoldable: ClassVar[str] = 'it adds nothing to the trunk'
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Attach nothing."""

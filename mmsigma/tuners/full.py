@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -18,3 +19,7 @@ class Full(Tuner):
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Unfreeze the trunk."""
         return site.trunk.parameters()
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

@@ -15,6 +15,7 @@ width are this project's choice.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_fits
+from mmsigma.tuners.base import Tuner, check_count, check_fits, check_flags
 
 POSITIONS = ('after_attention', 'after_mlp')
 
@@ -49,6 +50,13 @@ class SynthesisedLinear(nn.Module):
         """``(..., width) -> (..., out)``."""
         weight = (self.p @ self.k @ self.q).sum(dim=0)
         return F.linear(x, weight.T, self.bias)
+
+    def synthesised(self) -> nn.Linear:
+        """The same as a plain Linear."""
+        linear = nn.Linear(self.p.shape[1], self.q.shape[2])
+        linear.weight = nn.Parameter((self.p @ self.k @ self.q).sum(dim=0).T.contiguous())
+        linear.bias = self.bias
+        return linear
 
 
 def _uniform(fan: int, *shape: int) -> Tensor:
@@ -106,6 +114,7 @@ class LoRand(Tuner):
     def __post_init__(self) -> None:
         """Check the settings."""
         check_count(self, 'branches', 'rank')
+        check_flags(self, 'zero_init')
         if self.bottleneck is not None:
             check_count(self, 'bottleneck')
 
@@ -128,3 +137,15 @@ class LoRand(Tuner):
                 )
                 site.put(index, position, adapter)
         return ()
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Sum every product, so that Down and Up are plain: what is left is a Houlsby Adapter."""
+        inner: dict[int, int] = {}
+        for index, block in enumerate(site.blocks):
+            for module in cast(nn.ModuleDict, site.adapters.at[str(index)]).values():
+                adapter: Any = module
+                adapter.down, adapter.up = adapter.down.synthesised(), adapter.up.synthesised()
+                inner[block.stage] = len(adapter.down.bias)
+        widths = [inner[stage] for stage in sorted(inner)]
+        bottleneck = widths if len(set(widths)) > 1 else widths[0]
+        return {'type': 'Adapter', 'bottleneck': bottleneck, 'dropout': 0.0}

@@ -12,16 +12,16 @@ depthwise convolutions and the 1x1 convolution, and share the rest.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner
+from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_fits, check_flags
 
 KERNEL_SIZES = (3, 5, 7)
 POSITIONS = ('after_attention_residual', 'after_block')
@@ -80,25 +80,26 @@ class Mona(Tuner):
         InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
+    unfoldable: ClassVar[str] = 'between Down and Up stand convolutions and a GELU'
+
     bottleneck: int = 64
     dropout: float = field(default=0.1, metadata={'recorded': False})
     zero_init: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not isinstance(self.bottleneck, int) or self.bottleneck < 1:
-            raise InvalidSettingError(
-                f'Mona bottleneck must be a whole number of channels >= 1; '
-                f'given: {self.bottleneck!r}.'
-            )
-        if not 0 <= self.dropout < 1:
-            raise InvalidSettingError(
-                f'Mona dropout is a probability in [0, 1); given: {self.dropout}.'
-            )
+        check_count(self, 'bottleneck')
+        check_dropout(self)
+        check_flags(self, 'zero_init')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
-        """Put one adapter after each residual of every block."""
+        """Put one adapter after each residual of every block.
+
+        Raises:
+            InvalidSettingError: A bottleneck wider than a block, or undivided blocks.
+        """
         for index, block in enumerate(site.blocks):
+            check_fits(self, 'bottleneck', block.width)
             for position in POSITIONS:
                 adapter = MonaAdapter(block.width, self.bottleneck, self.dropout, self.zero_init)
                 site.put(index, position, adapter)

@@ -6,6 +6,7 @@ trunk has, as in the comparisons of Mona (Yin et al., CVPR 2025, arXiv 2408.0834
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -39,3 +40,7 @@ class NormTuning(Tuner):
                 'train. Use another tuner, or Frozen if that is meant.'
             )
         return found
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

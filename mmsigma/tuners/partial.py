@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count
+from mmsigma.tuners.base import Tuner, check_count, check_flags
 from mmsigma.tuners.layers import final_norms
 
 
@@ -36,6 +37,7 @@ class Partial(Tuner):
     def __post_init__(self) -> None:
         """Check the settings."""
         check_count(self, 'k')
+        check_flags(self, 'final_norm')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Unfreeze the last blocks.
@@ -59,3 +61,7 @@ class Partial(Tuner):
                 )
             found += [p for norm in norms for p in norm.parameters(recurse=False)]
         return found
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

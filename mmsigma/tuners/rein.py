@@ -15,7 +15,7 @@ heads, so that part is left out.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import Borrowed, Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_fits, check_scale
+from mmsigma.tuners.base import Tuner, check_count, check_fits, check_flags, check_scale
 
 
 class ReinShared(nn.Module):
@@ -92,6 +92,8 @@ class Rein(Tuner):
             or a scale of zero.
     """
 
+    unfoldable: ClassVar[str] = 'each token weighs the learned tokens by a softmax of its own'
+
     tokens: int = 100
     rank: int = 16
     scale: float = 0.001
@@ -101,6 +103,7 @@ class Rein(Tuner):
         """Check the settings."""
         check_count(self, 'tokens', 'rank')
         check_scale(self)
+        check_flags(self, 'zero_init')
         if self.tokens < 2:
             raise InvalidSettingError(
                 'Rein tokens must be at least 2, because the first one is a sink; given: 1.'

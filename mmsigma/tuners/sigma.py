@@ -25,7 +25,16 @@ from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.injection import Site, resolve_indices, resolve_positions
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner
+from mmsigma.tuners.base import (
+    Tuner,
+    check_count,
+    check_counts,
+    check_dropout,
+    check_fits,
+    check_lists,
+    check_scale,
+    per_stage,
+)
 
 GATES = ('channel', 'spatial', 'static', 'mean')
 FUSIONS = ('adaptive', 'none')
@@ -148,6 +157,19 @@ class ScaleAdaptiveFusion(nn.Module):
         # Plain sums over K: einsum would run one tiny matrix product per channel.
         kernel = (weights[..., None, None] * padded).sum(dim=-4) + tap
         return kernel, (weights * biases).sum(dim=-2)
+
+    def fold(self) -> None:
+        """Sum the kernels that a static or mean gate weighs: one is left, the largest."""
+        kernel, bias = self.kernel(self.weights(self.mix.weight))
+        largest = kernel.shape[-1]
+        conv: Any = next(c for c in self.scales if c.kernel_size == (largest, largest))
+        kernel[:, largest // 2, largest // 2] -= 1  # what is left adds the identity again
+        conv.weight.copy_(kernel.unsqueeze(1))
+        conv.bias.copy_(bias)
+        self.scales = nn.ModuleList([conv])
+        if self.gate_kind == 'static':
+            del self.logits
+        self.gate_kind = 'mean'
 
     def fuse(self, z: Tensor, height: int, width: int) -> Tensor:
         """``Z + sum_k a_k * DW_k(Z)``, channel-major: ``(B, N, r) -> (B, r, N)``."""
@@ -317,44 +339,22 @@ class SIGMA(Tuner):
     form: str = field(default='fast', metadata={'recorded': False})
 
     def __post_init__(self) -> None:
-        options = {
-            'fusion': FUSIONS,
-            'gate': GATES,
-            'modulation': MODULATIONS,
-            'prefix_tokens': PREFIX_TOKENS,
-            'form': FORMS,
-        }
-        for name, known in options.items():
+        names = ('fusion', 'gate', 'modulation', 'prefix_tokens', 'form')
+        choices = (FUSIONS, GATES, MODULATIONS, PREFIX_TOKENS, FORMS)
+        for name, known in zip(names, choices, strict=True):
             if getattr(self, name) not in known:
                 raise UnknownNameError(unknown(f'SIGMA {name}', getattr(self, name), known))
-        self.kernel_sizes = tuple(self.kernel_sizes)
-        if not self.kernel_sizes or any(
-            not isinstance(k, int) or k < 1 or k % 2 == 0 for k in self.kernel_sizes
-        ):
+        check_lists(self, 'kernel_sizes', 'position', 'blocks')
+        sizes = self.kernel_sizes = tuple(self.kernel_sizes)
+        if not sizes or any(type(k) is not int or k < 1 or k % 2 == 0 for k in sizes):
             raise InvalidSettingError(
                 f'SIGMA kernel_sizes must be odd and positive, so that a kernel has a centre; '
-                f'given: {list(self.kernel_sizes)}. The default is [3, 5, 7].'
+                f'given: {list(sizes)}. The default is [3, 5, 7].'
             )
-        if not isinstance(self.bottleneck, int):
-            self.bottleneck = tuple(self.bottleneck)
-        widths = self.bottleneck if isinstance(self.bottleneck, tuple) else (self.bottleneck,)
-        for name, values in (
-            ('bottleneck', widths),
-            ('gate_hidden', (self.gate_hidden,)),
-            ('modulation_hidden', (self.modulation_hidden,)),
-        ):
-            if not values or any(not isinstance(v, int) or v < 1 for v in values):
-                raise InvalidSettingError(
-                    f'SIGMA {name} must be a whole number of channels >= 1; given: {values}.'
-                )
-        if self.scale != 'learned' and not isinstance(self.scale, int | float):
-            raise InvalidSettingError(
-                f"SIGMA scale is a number or 'learned'; given: {self.scale!r}."
-            )
-        if not 0 <= self.dropout < 1:
-            raise InvalidSettingError(
-                f'SIGMA dropout is a probability in [0, 1); given: {self.dropout}.'
-            )
+        check_counts(self, 'bottleneck')
+        check_count(self, 'gate_hidden', 'modulation_hidden')
+        check_scale(self, 'learned')
+        check_dropout(self)
         self.position = resolve_positions(self.position)
         self.blocks = None if self.blocks is None else tuple(self.blocks)
 
@@ -362,22 +362,39 @@ class SIGMA(Tuner):
         """Put one adapter at every chosen position of every chosen block."""
         depth = len(site.blocks)
         chosen = range(depth) if self.blocks is None else self.blocks
-        stages = 1 + max(block.stage for block in site.blocks)
+        inner = per_stage(self, 'bottleneck', site.blocks)
         for index in resolve_indices(chosen, depth, 'SIGMA blocks'):
             block = site.blocks[index]
+            check_fits(self, 'bottleneck', block.width, value=inner[index])
             for position in self.position:
-                adapter = SIGMAAdapter(
-                    block.width, self._bottleneck(block.stage, stages), site.class_token, self
-                )
+                adapter = SIGMAAdapter(block.width, inner[index], site.class_token, self)
                 site.put(index, position, adapter)
         return ()
 
-    def _bottleneck(self, stage: int, stages: int) -> int:
-        if isinstance(self.bottleneck, int):
-            return self.bottleneck
-        if len(self.bottleneck) != stages:
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Sum the kernels that a fixed gate weighs, and take the scale into Up.
+
+        Raises:
+            InvalidSettingError: The gate depends on the image, or nothing is left to fold.
+        """
+        fused = self.fusion == 'adaptive'
+        if fused and self.gate in ('channel', 'spatial'):
             raise InvalidSettingError(
-                f'SIGMA bottleneck {list(self.bottleneck)} names {len(self.bottleneck)} stages, '
-                f'but this trunk has {stages}: give one number per stage, or one for all.'
+                f'SIGMA does not merge: gate={self.gate!r} weighs the kernels anew for each image. '
+                "A gate that is 'static' or 'mean' merges."
             )
-        return self.bottleneck[stage]
+        left = {**self.settings(), 'scale': 1.0, 'form': self.form, 'dropout': self.dropout}
+        if fused:
+            left |= {'gate': 'mean', 'kernel_sizes': [max(self.kernel_sizes)]}
+        if SIGMA(**{k: v for k, v in left.items() if k != 'type'}) == self:
+            raise InvalidSettingError('SIGMA does not merge: no kernels to sum, no scale to fold.')
+        for places in site.adapters.at.values():
+            for module in cast(nn.ModuleDict, places).values():
+                adapter = cast(SIGMAAdapter, module)
+                if adapter.fusion is not None:
+                    adapter.fusion.fold()
+                scale: Any = adapter.scale
+                adapter.up.weight.mul_(scale[:, None] if isinstance(scale, Tensor) else scale)
+                adapter.up.bias.mul_(scale)
+                del adapter.scale
+        return left

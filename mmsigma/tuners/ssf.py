@@ -7,8 +7,10 @@ Behind the patch embedding, every Linear layer and every norm of the blocks, and
 Behind a Linear layer, a convolution or a norm this folds into weight and bias.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,16 +54,18 @@ class SSF(Tuner):
             it.
 
     Raises:
-        InvalidSettingError: A negative std, or a trunk that does not call a layer whose output is
-            to be scaled.
+        InvalidSettingError: A negative or infinite std, or a trunk that does not call a layer whose
+            output is to be scaled.
     """
 
     std: float = 0.02
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if isinstance(self.std, bool) or not isinstance(self.std, int | float) or self.std < 0:
-            raise InvalidSettingError(f'SSF std is a number >= 0; given: {self.std!r}.')
+        std = self.std
+        number = isinstance(std, int | float) and not isinstance(std, bool)
+        if not number or not 0 <= std < math.inf:
+            raise InvalidSettingError(f'SSF std is a finite number >= 0; given: {std!r}.')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put a scale and a shift behind each layer."""
@@ -78,6 +82,32 @@ class SSF(Tuner):
             adapter = ScaleShift(len(weight), 1 if two_d else -1, self.std)
             site.put_behind(layer, path.replace('.', '_'), adapter)
         return ()
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Fold every scale and shift into the layer before it: gamma W and gamma b + beta.
+
+        Raises:
+            InvalidSettingError: A layer without a bias, which the trunk's own model could not load
+                with one.
+        """
+        scaled: list[tuple[str, Any, Any]] = list(site.behind())
+        # RMS norms have no such attribute at all.
+        biases = {path: getattr(layer, 'bias', None) for path, layer, _ in scaled}
+        bare = [path for path, _, adapter in scaled if biases[path] is None and adapter.beta.any()]
+        if bare:
+            raise InvalidSettingError(
+                f'SSF does not merge into this trunk: {len(bare)} layers have no bias that could '
+                f'take a shift ({", ".join(bare[:4])}{", ..." if len(bare) > 4 else ""}), and '
+                'upstream builds them without. Run the model as it is, adapters and all.'
+            )
+        for path, layer, adapter in scaled:
+            gamma = adapter.gamma.view(-1, *[1] * (layer.weight.dim() - 1))
+            layer.weight.mul_(gamma)
+            bias = biases[path]
+            if bias is not None:
+                bias.mul_(adapter.gamma).add_(adapter.beta)
+        site.clear_behind()
+        return {'type': 'Frozen'}
 
 
 def _layers(site: Site) -> Iterator[tuple[str, nn.Module, nn.Module]]:

@@ -16,6 +16,7 @@ values, and what becomes of prefix tokens (here each is convolved alone, as Conv
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,14 @@ from torch import Tensor, nn
 from mmsigma.injection import Borrowed, Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_fits, check_scale
+from mmsigma.tuners.base import (
+    Tuner,
+    check_count,
+    check_dropout,
+    check_fits,
+    check_flags,
+    check_scale,
+)
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
 
@@ -115,6 +123,8 @@ class VFMAdapter(Tuner):
             zero, or a dropout outside [0, 1).
     """
 
+    unfoldable: ClassVar[str] = 'its kernels are generated anew for each image'
+
     bottleneck: int = 64
     rank: int = 8
     scale: float = 1.0
@@ -127,6 +137,7 @@ class VFMAdapter(Tuner):
         check_fits(self, 'rank', self.bottleneck, 'its bottleneck')
         check_scale(self)
         check_dropout(self)
+        check_flags(self, 'zero_init')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put one bypass beside each branch of every block.

@@ -14,6 +14,7 @@ stands in :mod:`mmsigma.trunks.swin_prompts`. Prompts of all blocks are drawn fr
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,8 @@ class VPT(Tuner):
         InvalidSettingError: Prompts below one, a dropout outside [0, 1), or a trunk whose blocks
             take no further tokens.
     """
+
+    unfoldable: ClassVar[str] = 'its prompts are further tokens, which no layer holds'
 
     prompts: int = 50
     deep: bool = True
