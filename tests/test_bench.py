@@ -50,9 +50,12 @@ def test_shapes() -> None:
 @pytest.mark.parametrize('repeats', [1, 3])
 def test_variants_run_in_turns(monkeypatch: pytest.MonkeyPatch, repeats: int) -> None:
     order = []
-    monkeypatch.setattr(bench, 'build', lambda case, name, device: (name, None))
+    names = {id(tuner): name for name, tuner in bench.VARIANTS.items()}
+    monkeypatch.setattr(bench, 'build', lambda case, tuner, device: (tuner, None))
     monkeypatch.setattr(
-        bench, 'timed_step', lambda name, _, gradient, clock: order.append((name, gradient)) or 1.0
+        bench,
+        'timed_step',
+        lambda tuner, _, gradient, low, clock: order.append((names[id(tuner)], gradient)) or 1.0,
     )
     seconds = bench.measure_time(bench.QUICK[0], 'cpu', repeats)
     assert {name: len(taken) for name, taken in seconds.items()} == dict.fromkeys(

@@ -1,6 +1,6 @@
 """Time, memory and parameters of tuners, forward and backward, without any head.
 
-    python tools/bench.py [--device cuda] [--shapes MODEL:HEIGHTxWIDTH:BATCH ...] [--json OUT]
+    python tools/bench.py [--device cuda] [--shapes MODEL:HEIGHTxWIDTH:BATCH ...] [--tuners]
 
 Weights are random: neither time nor memory depends on them. A step is one forward pass, the sum
 over the maps of their mean squares as the loss, and one backward pass; no optimiser.
@@ -21,7 +21,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -30,12 +30,14 @@ from typing import Any
 
 import timm
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.version import __version__
 
-VARIANTS: dict[str, dict[str, Any]] = {
+Variants = Mapping[str, Mapping[str, Any]]
+VARIANTS: Variants = {
     'full': dict(type='Full'),
     'frozen forward': dict(type='Frozen'),
     'bias only': dict(type='BitFit'),
@@ -43,9 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'SIGMA plain': dict(type='SIGMA', form='plain'),
     'SIGMA fast': dict(type='SIGMA', form='fast'),
 }
-NO_GRADIENT = 'frozen forward'
-CEILING = 'full'
-FLOOR = 'bias only'
+ROLES = {'Full': 'ceiling', 'BitFit': 'floor', 'Frozen': 'no gradient'}
+TUNERS = Path(__file__).parents[1] / 'configs/_base_/tuners'
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 M_MMAP_THRESHOLD = -3  # of malloc.h
 MIB = 2**20
@@ -83,42 +84,53 @@ CASES = {
     'cpu': [Case(SMALL, 224, 308, 4), Case(BASE, 512, 512, 1)],
     'cuda': [Case(SMALL, 224, 308, 16), Case(BASE, 512, 512, 8)],
 }
-QUICK = [Case('vit_tiny_patch16_224', 32, 48, 2, dict(depth=2, embed_dim=32, num_heads=2))]
+QUICK = [Case('vit_tiny_patch16_224', 32, 48, 2, dict(depth=2, embed_dim=64, num_heads=2))]
 
 
-def build(case: Case, variant: str, device: str) -> tuple[nn.Module, Tensor]:
+def every_tuner() -> dict[str, dict[str, Any]]:
+    """Each tuner's base config, by its name."""
+    return {path.stem: Config.fromfile(path).tuner for path in sorted(TUNERS.glob('*.py'))}
+
+
+def with_role(variants: Variants, role: str) -> str:
+    """The variant that is the ceiling, the floor, or has no gradient."""
+    return next(name for name, tuner in variants.items() if ROLES.get(tuner['type']) == role)
+
+
+def build(case: Case, tuner: Mapping[str, Any], device: str) -> tuple[nn.Module, Tensor]:
     """A backbone in training mode with random weights, and images for it."""
     torch.manual_seed(0)
     trunk = dict(
         type='TimmViT', model_name=case.model, weights='random', model_args=case.model_args
     )
-    model = AdaptedBackbone(trunk=trunk, tuner=VARIANTS[variant]).to(device).train()
+    model = AdaptedBackbone(trunk=trunk, tuner=tuner).to(device).train()
     for parameter in model.adapters.parameters():
         if not parameter.any():  # as after some training: nothing is multiplied by zero
             nn.init.normal_(parameter, std=0.02)
     return model, torch.randn(case.batch, 3, case.height, case.width, device=device)
 
 
-def step(model: nn.Module, images: Tensor, gradient: bool) -> None:
+def step(model: nn.Module, images: Tensor, gradient: bool, low: bool) -> None:
     """One forward and, unless it is switched off, one backward pass."""
     device = images.device.type
-    on_gpu = device == 'cuda'
     with (
         nullcontext() if gradient else torch.no_grad(),
-        torch.autocast('cuda', torch.bfloat16) if on_gpu else nullcontext(),
+        torch.autocast(device, torch.bfloat16, enabled=low),
     ):
         loss = sum(m.float().square().mean() for m in model(images))
     if gradient:
         loss.backward()
-    if on_gpu:
+    if device == 'cuda':
         torch.cuda.synchronize()
 
 
-def timed_step(model: nn.Module, images: Tensor, gradient: bool, clock: str = 'wall') -> float:
+def timed_step(
+    model: nn.Module, images: Tensor, gradient: bool, low: bool, clock: str = 'wall'
+) -> float:
     """Seconds of one step that starts without gradients."""
     model.zero_grad(set_to_none=True)
     start = CLOCKS[clock]()
-    step(model, images, gradient)
+    step(model, images, gradient, low)
     seconds = CLOCKS[clock]() - start
     model.zero_grad(set_to_none=True)
     return seconds
@@ -128,31 +140,33 @@ def measure_time(
     case: Case,
     device: str,
     repeats: int,
+    low: bool = False,
     clock: str = 'wall',
-    variants: Iterable[str] = tuple(VARIANTS),
+    variants: Variants = VARIANTS,
 ) -> dict[str, list[float]]:
     """Seconds of a step, per variant and round."""
     names = list(variants)
-    built = {name: build(case, name, device) for name in names}
+    built = {name: build(case, tuner, device) for name, tuner in variants.items()}
+    still = with_role(variants, 'no gradient')
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(-1, repeats):  # the first is for warming up
         for name in names if turn % 2 == 0 else reversed(names):
-            taken = timed_step(*built[name], gradient=name != NO_GRADIENT, clock=clock)
+            taken = timed_step(*built[name], gradient=name != still, low=low, clock=clock)
             if turn >= 0:
                 seconds[name].append(taken)
         say(f'{case}: round {turn + 1} of {repeats}')
     return seconds
 
 
-def measure_memory(case: Case, variant: str, device: str) -> int:
+def measure_memory(case: Case, tuner: Mapping[str, Any], device: str, low: bool) -> int:
     """Peak bytes that a step takes on top of the model."""
-    model, images = build(case, variant, device)
-    gradient = variant != NO_GRADIENT
+    model, images = build(case, tuner, device)
+    gradient = ROLES.get(tuner['type']) != 'no gradient'
     if device == 'cuda':
-        timed_step(model, images, gradient)  # workspaces are there from now on
+        timed_step(model, images, gradient, low)  # workspaces are there from now on
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        timed_step(model, images, gradient)
+        timed_step(model, images, gradient, low)
         return torch.cuda.max_memory_allocated() - before
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), 'mallopt'):
@@ -160,7 +174,7 @@ def measure_memory(case: Case, variant: str, device: str) -> int:
         # by 300 MiB. From now on each tensor above 64 KiB has pages of its own.
         libc.mallopt(M_MMAP_THRESHOLD, 2**16)
     before = _resident('VmRSS')
-    step(model, images, gradient)
+    step(model, images, gradient, low)
     return _resident('VmHWM') - before
 
 
@@ -172,46 +186,55 @@ def _resident(name: str) -> int:
     raise OSError(f'/proc/self/status has no {name}')
 
 
-def peak_memory(case: Case, device: str, threads: int) -> dict[str, int | None]:
+def peak_memory(
+    case: Case, device: str, threads: int, low: bool, variants: Variants
+) -> dict[str, int | None]:
     """Peak bytes per variant; on a CPU one fresh process each, or None where Linux does not run.
 
     Call it before anything is computed: what forks must not have started threads of its own.
     """
     if device == 'cuda':
-        return {name: measure_memory(case, name, device) for name in VARIANTS}
+        return {name: measure_memory(case, tuner, device, low) for name, tuner in variants.items()}
     if not Path('/proc/self/status').exists():
-        return dict.fromkeys(VARIANTS)
+        return dict.fromkeys(variants)
     fork = multiprocessing.get_context('fork')
     peaks = {}
-    for name in VARIANTS:
+    for name, tuner in variants.items():
         with ProcessPoolExecutor(1, fork, torch.set_num_threads, (threads,)) as pool:
-            peaks[name] = pool.submit(measure_memory, case, name, device).result()
+            peaks[name] = pool.submit(measure_memory, case, tuner, device, low).result()
         say(f'{case}: memory of {name}')
     return peaks
 
 
-def trainable(case: Case) -> dict[str, int]:
+def trainable(case: Case, variants: Variants) -> dict[str, int]:
     """Trained parameters per variant, without neck and head."""
     counts = {}
-    for name in VARIANTS:
-        model, _ = build(case, name, 'cpu')
+    for name, tuner in variants.items():
+        model, _ = build(case, tuner, 'cpu')
         counts[name] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return counts
 
 
 def bench(
-    case: Case, device: str, repeats: int, clock: str, peaks: dict[str, int | None]
+    case: Case,
+    device: str,
+    repeats: int,
+    low: bool,
+    clock: str,
+    peaks: Mapping[str, int | None],
+    variants: Variants,
 ) -> dict[str, Any]:
     """All measurements of one case; ``peaks`` from :func:`peak_memory`."""
-    seconds = measure_time(case, device, repeats, clock)
-    counts = trainable(case)
+    seconds = measure_time(case, device, repeats, low, clock, variants)
+    counts = trainable(case, variants)
+    ceiling, floor = with_role(variants, 'ceiling'), with_role(variants, 'floor')
     return {
         'case': asdict(case),
         'variants': {
             name: {
                 'seconds': statistics.median(taken),
-                'ratio_to_full': _ratio(taken, seconds[CEILING]),
-                'ratio_to_floor': _ratio(taken, seconds[FLOOR]),
+                'ratio_to_full': _ratio(taken, seconds[ceiling]),
+                'ratio_to_floor': _ratio(taken, seconds[floor]),
                 'peak_memory_mib': None if peaks[name] is None else peaks[name] / MIB,
                 'trained_parameters': counts[name],
                 'all_seconds': taken,
@@ -225,7 +248,7 @@ def _ratio(taken: list[float], reference: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(taken, reference, strict=True))
 
 
-def header(device: str, threads: int, repeats: int, clock: str) -> dict[str, Any]:
+def header(device: str, threads: int, repeats: int, low: bool, clock: str) -> dict[str, Any]:
     """What the numbers depend on, apart from the cases."""
     processor = platform.processor() or platform.machine()
     if (info := Path('/proc/cpuinfo')).exists():
@@ -246,7 +269,7 @@ def header(device: str, threads: int, repeats: int, clock: str) -> dict[str, Any
         'cpu_capability': torch.backends.cpu.get_cpu_capability(),
         'device': torch.cuda.get_device_name() if device == 'cuda' else 'cpu',
         'threads': threads,
-        'dtype': 'float32, bfloat16 autocast' if device == 'cuda' else 'float32',
+        'dtype': 'float32, bfloat16 autocast' if low else 'float32',
         'clock': clock,
         'repeats': repeats,
     }
@@ -283,6 +306,12 @@ def main() -> None:
         '--shapes', nargs='+', type=Case.parse, metavar='MODEL:HEIGHTxWIDTH:BATCH',
         help='timm ViTs and inputs, instead of a ViT-S/14 and a ViT-B/16',
     )  # fmt: skip
+    parser.add_argument(
+        '--tuners', action='store_true', help='every tuner of configs/_base_/tuners instead'
+    )
+    parser.add_argument(
+        '--bf16', action='store_true', help='bfloat16 autocast on a CPU too, as a GPU always has'
+    )
     parser.add_argument('--repeats', type=int, default=9, help='timed rounds (default 9)')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument(
@@ -301,16 +330,18 @@ def main() -> None:
         parser.error('--repeats and --threads must be at least 1')
 
     torch.set_num_threads(args.threads)
+    low = args.bf16 or args.device == 'cuda'
+    variants = every_tuner() if args.tuners else VARIANTS
     cases = args.shapes or (QUICK if args.quick else CASES[args.device])
     report: dict[str, Any] = {
-        'header': header(args.device, args.threads, args.repeats, args.clock),
+        'header': header(args.device, args.threads, args.repeats, low, args.clock),
         'cases': [],
     }
     for name, value in report['header'].items():
         print(f'{name}: {value}')
-    peaks = [peak_memory(case, args.device, args.threads) for case in cases]
+    peaks = [peak_memory(case, args.device, args.threads, low, variants) for case in cases]
     for case, peak in zip(cases, peaks, strict=True):
-        result = bench(case, args.device, args.repeats, args.clock, peak)
+        result = bench(case, args.device, args.repeats, low, args.clock, peak, variants)
         report['cases'].append(result)
         print(f'\n{case}\n\n{table(result)}', flush=True)
     if args.json:
