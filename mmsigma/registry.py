@@ -9,7 +9,9 @@ from typing import Any
 
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS
@@ -32,8 +34,17 @@ DATA_SAMPLERS = Registry(
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmsigma.optim']
 )
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope=_SCOPE,
+    locations=['mmsigma.optim'],
+)
 VISBACKENDS = Registry(
     'vis_backend', parent=ROOT_VISBACKENDS, scope=_SCOPE, locations=['mmsigma.visualization']
+)
+METRICS = Registry(
+    'metric', parent=ROOT_METRICS, scope=_SCOPE, locations=['mmsigma.evaluation']
 )
 TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
 TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])
