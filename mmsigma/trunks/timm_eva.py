@@ -1,5 +1,6 @@
 """timm's EVA family: DINOv3, EVA-02, Perception Encoder, all with rotary embeddings."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from mmsigma.injection import AttentionStep, Block, MLPStep
 from mmsigma.layout import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
-from mmsigma.trunks import timm_models
+from mmsigma.trunks import timm_models, windows
 from mmsigma.trunks.base import Trunk
+from mmsigma.trunks.windows import Region
 
 
 @TRUNKS.register_module()
@@ -28,10 +30,13 @@ class TimmEVA(Trunk):
         mode, dtype: See :class:`~mmsigma.trunks.base.Trunk`.
         final_norm: Whether output maps pass the model's final norm, if it has one.
         model_args: Further arguments of the timm model, e.g. ``dict(img_size=224)``.
+        window, global_blocks: Attention inside windows; see :class:`TimmViT`. Tokens keep the
+            rotary embedding of their place in the image.
 
     Raises:
         UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
+        InvalidSettingError: The model is of another family, timm refuses ``model_args``, a window
+            below one token, or global blocks that the model does not have.
         WeightsError: The weights cannot be had, read or loaded.
     """
 
@@ -43,13 +48,18 @@ class TimmEVA(Trunk):
         dtype: str = 'float32',
         final_norm: bool = True,
         model_args: dict[str, Any] | None = None,
+        window: int | None = None,
+        global_blocks: int | Sequence[int] | None = None,
     ) -> None:
         model = timm_models.create(model_name, model_args, dynamic_img_size=True)
         known = (Eva, EvaBlock, EvaBlockPostNorm)
         timm_models.require(model, model_name, 'TimmEVA', known, getattr(model, 'blocks', ()))
+        sides, windowed = windows.plan(window, global_blocks, len(model.blocks))
         timm_models.cut_head(model)
         loaded = timm_models.load(model, model_name, weights, model_args, timm_models.HEAD)
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
+        name = f'timm/{model_name}' + (f'?{windowed}' if windowed else '')
+        super().__init__(model, name, loaded, mode, dtype)
+        self.windows = sides
         if not final_norm:
             self.model.norm = nn.Identity()
         self.patch = model.patch_embed.patch_size[0]
@@ -73,12 +83,12 @@ class TimmEVA(Trunk):
             Block(
                 b,
                 width,
-                *_steps(b, index if mixed else None),
+                *_steps(b, index if mixed else None, side),
                 stride=self.patch,
                 norms=_norms(b),
                 prompts=True,
             )
-            for index, b in enumerate(self.model.blocks)
+            for index, (b, side) in enumerate(zip(self.model.blocks, self.windows, strict=True))
         ]
 
     def norm(self, tokens: Tensor, index: int) -> Tensor:
@@ -86,21 +96,31 @@ class TimmEVA(Trunk):
         return self.model.norm(tokens)
 
 
-def _steps(block: Any, own: int | None) -> tuple[AttentionStep, MLPStep]:
+def _steps(block: Any, own: int | None, side: int | None) -> tuple[AttentionStep, MLPStep]:
     if isinstance(block, EvaBlockPostNorm):
-        return partial(_post_attention, block, own), partial(_post_mlp, block)
-    return partial(_attention, block, own), partial(_mlp, block)
+        return partial(_post_attention, block, own, side), partial(_post_mlp, block)
+    return partial(_attention, block, own, side), partial(_mlp, block)
 
 
 def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
     return None if isinstance(block, EvaBlockPostNorm) else (block.norm1, block.norm2)
 
 
-def _rope(block: Any, flow: Flow, own: int | None) -> Tensor | None:
-    """The rotary embedding of what stands behind the trunk's own prefix tokens."""
+def _rope(block: Any, flow: Flow, own: int | None, batch: int, region: Region | None) -> Any:
+    """The rotary embedding of what stands behind the trunk's own prefix tokens, or None.
+
+    ``(hw, 2 D)``, with a first axis of heads where these differ; of a region's windows
+    ``(B * n, 1 or heads, k, 2 D)``, for ``batch`` of them.
+    """
     rope = flow.shared if own is None or flow.shared is None else flow.shared[own]
+    if rope is None:
+        return None
+    if region is not None:
+        ropes = region.cut(rope.unflatten(0, (1, -1)) if rope.ndim == 2 else rope)
+        ropes = ropes.transpose(0, 1)  # (n, 1 or heads, k, 2 D)
+        rope = ropes.repeat(batch // len(ropes), 1, 1, 1)
     further = flow.layout.prefix - block.attn.num_prefix_tokens
-    if rope is None or not further:
+    if not further:
         return rope
     # Prompts have no place in the image, so they are not rotated: sine 0, cosine 1.
     still = rope.new_zeros(*rope.shape[:-2], further, rope.shape[-1])
@@ -108,8 +128,17 @@ def _rope(block: Any, flow: Flow, own: int | None) -> Tensor | None:
     return torch.cat((still, rope), dim=-2)
 
 
-def _attention(block: Any, own: int | None, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    branch = block.attn(block.norm1(x), rope=_rope(block, flow, own))
+def _attend(block: Any, own: int | None, side: int | None, x: Tensor, flow: Flow) -> Tensor:
+    def attention(tokens: Tensor, region: Region | None) -> Tensor:
+        return block.attn(tokens, rope=_rope(block, flow, own, len(tokens), region))
+
+    return windows.attend(attention, x, flow.layout, side)
+
+
+def _attention(
+    block: Any, own: int | None, side: int | None, x: Tensor, flow: Flow
+) -> tuple[Tensor, Tensor, Flow]:
+    branch = _attend(block, own, side, block.norm1(x), flow)
     if block.gamma_1 is not None:
         branch = block.gamma_1 * branch
     return x, block.drop_path1(branch), flow
@@ -123,9 +152,9 @@ def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
 
 
 def _post_attention(
-    block: Any, own: int | None, x: Tensor, flow: Flow
+    block: Any, own: int | None, side: int | None, x: Tensor, flow: Flow
 ) -> tuple[Tensor, Tensor, Flow]:
-    return x, block.drop_path1(block.norm1(block.attn(x, rope=_rope(block, flow, own)))), flow
+    return x, block.drop_path1(block.norm1(_attend(block, own, side, x, flow))), flow
 
 
 def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
