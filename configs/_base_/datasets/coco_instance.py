@@ -1,7 +1,7 @@
-# COCO 2017 (Lin et al., ECCV 2014), boxes and instance masks of 80 classes: 118,287 training and 5,000
-# validation images. Large-scale jittering (Ghiasi et al., CVPR 2021) at 1024x1024; validation at a
-# long side of 1024. MMSIGMA_DATA names the folder that holds coco/, in COCO's own layout.
-# Two images a process: eight GPUs make a batch of 16.
+# COCO 2017 (Lin et al., ECCV 2014), boxes and instance masks of 80 classes: 118,287 training and
+# 5,000 validation images. Large-scale jittering (Ghiasi et al., CVPR 2021) at 1024x1024;
+# validation at a long side of 1024. MMSIGMA_DATA names the folder that holds coco/, in COCO's own
+# layout. Two images a process: eight GPUs make a batch of 16.
 import os
 
 data_root = os.path.join(

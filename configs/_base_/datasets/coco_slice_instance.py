@@ -1,5 +1,6 @@
-# A slice of COCO 2017 in COCO's own layout: 100 training and 100 validation images, boxes and instance
-# masks of 80 classes, at a short side of 320. MMSIGMA_DATA names the folder that holds coco_slice/.
+# A slice of COCO 2017 in COCO's own layout: 100 training and 100 validation images, boxes and
+# instance masks of 80 classes, at a short side of 320. MMSIGMA_DATA names the folder that holds
+# coco_slice/.
 import os
 
 _base_ = 'coco_instance.py'

@@ -1,4 +1,4 @@
-# The first 16 training images of the slice are all there is: training on them and evaluating on them
+# The first 16 training images of the slice are all there is: training and evaluating on them
 # shows that a model can learn at all.
 _base_ = 'coco_slice_instance.py'
 

@@ -1,5 +1,5 @@
-# Faster R-CNN (Ren et al., NeurIPS 2015) in mmdet's settings; on a plain trunk ViTDet's pyramid (Li et
-# al., ECCV 2022), on a hierarchical one FPN (`fpn` below). COCO's 80 classes.
+# Faster R-CNN (Ren et al., NeurIPS 2015) in mmdet's settings; on a plain trunk ViTDet's pyramid
+# (Li et al., ECCV 2022), on a hierarchical one FPN (`fpn` below). COCO's 80 classes.
 fpn = dict(type='FPN', out_channels=256, num_outs=5)
 # Levels of the pyramid, and what images are padded to, in tokens of a plain trunk.
 level_sizes = [1 / 4, 1 / 2, 1, 2, 4]

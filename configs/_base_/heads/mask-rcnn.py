@@ -1,5 +1,5 @@
-# Mask R-CNN (He et al., ICCV 2017) in mmdet's settings; on a plain trunk ViTDet's pyramid (Li et al.,
-# ECCV 2022), on a hierarchical one FPN (`fpn` below). COCO's 80 classes.
+# Mask R-CNN (He et al., ICCV 2017) in mmdet's settings; on a plain trunk ViTDet's pyramid
+# (Li et al., ECCV 2022), on a hierarchical one FPN (`fpn` below). COCO's 80 classes.
 _base_ = 'faster-rcnn.py'
 
 model = dict(

@@ -1,4 +1,5 @@
-# AdamW, 12 epochs of COCO at batch 16 (7,330 iterations each), the rate divided by ten after 8 and 11.
+# AdamW, 12 epochs of COCO at batch 16 (7,330 iterations each), the rate divided by ten after 8
+# and 11.
 epoch = 7330
 max_iters = 12 * epoch
 optim_wrapper = dict(

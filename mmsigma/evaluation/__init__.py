@@ -1,0 +1,5 @@
+"""Metrics that mmseg and mmdet lack, or have only with packages that no index offers."""
+
+from mmsigma.evaluation.panoptic import PanopticQuality
+
+__all__ = ['PanopticQuality']
