@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_dropout
+from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_flags
 
 
 class Prompts(nn.Module):
@@ -77,6 +77,7 @@ class VPT(Tuner):
         """Check the settings."""
         check_count(self, 'prompts')
         check_dropout(self)
+        check_flags(self, 'deep')
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put prompts before the first block, or before each."""

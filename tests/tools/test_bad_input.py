@@ -64,6 +64,18 @@ OPTIONS = {
         ['model.backbone.tuner.kernel_sizes=[3,4]'],
         ['kernel_sizes must be odd', '[3, 4]', 'default is [3, 5, 7]'],
     ),
+    'width of zero': (
+        ['model.backbone.tuner.bottleneck=0'],
+        ['SIGMA bottleneck must be a whole number >= 1', 'given: 0'],
+    ),
+    'width above the trunk': (
+        ['model.backbone.tuner.bottleneck=33'],
+        ['SIGMA bottleneck 33 is larger than the width', 'use at most 32'],
+    ),
+    'trunk that cannot carry it': (
+        ['model.backbone.trunk.type=TimmGeneric', 'model.backbone.tuner.position=after_mlp'],
+        ['Block 0 of this trunk', 'runs as a whole', 'Use after_block'],
+    ),
     'argument': (
         ['model.backbone.tuner.bottlenek=8'],
         ['setting of model.backbone.tuner', "'bottlenek'", "Did you mean 'bottleneck'"],
@@ -157,6 +169,21 @@ def test_weights_cannot_be_saved_when_broken(run, capsys):
     )
     words = ['After iteration 1', 'infinite or NaN', 'not saved']
     check(run, capsys, 'train', config=config, words=words)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        ("r=4, target_modules=['q_proj']", ['nothing in timm/vit', "called 'q_proj'", 'proj, qkv']),
+        ("r=0, target_modules=['fc1']", ['LORA `r` must be a whole number >= 1; given: 0']),
+        ("r=33, target_modules=['fc1']", ['`r` 33 is larger than the width', 'use at most 32']),
+    ],
+    ids=['no such target', 'rank of zero', 'rank above the width'],
+)
+def test_lora_that_cannot_work(run, capsys, settings, words):
+    tuner = f"dict(_delete_=True, type='HFPeft', peft_type='LORA', {settings})"
+    config = run.config(f"\nmodel['backbone']['tuner'] = {tuner}\n")
+    check(run, capsys, 'train', words=words, config=config)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,123 @@
-"""A tuner that a trunk cannot carry says why, and what to use instead."""
+"""Bad settings, and trunks that cannot carry a tuner: what was given, and what to do instead."""
+
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
-from mmsigma.errors import InvalidSettingError
+from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError
+from mmsigma.registry import TUNERS, build
 from tests.tiny import REFUSED, TRUNKS, backbone
+from tests.tiny import TUNERS as SMALL
+
+NAN, INF = float('nan'), float('inf')
+# What is wrong whatever a setting of this kind is for.
+COUNT = [0, -1, 2.5, '8', True, None, NAN, [], [0], {}]
+FLAG = [0, 1, 'no', None, NAN, []]
+PROBABILITY = [-0.1, 1, 1.5, NAN, INF, '0.1', True, None, []]
+FACTOR = [0, 0.0, NAN, INF, '1', True, None, []]
+CHOICE = ['', 'x', 3, None, ['channel'], True]
+BAD: dict[str, list[Any]] = {
+    'bottleneck': COUNT,
+    'rank': COUNT,
+    'branches': COUNT,
+    'tokens': [*COUNT, 1],
+    'prompts': COUNT,
+    'k': COUNT,
+    'gate_hidden': COUNT,
+    'modulation_hidden': COUNT,
+    'zero_init': FLAG,
+    'final_norm': FLAG,
+    'deep': FLAG,
+    'dropout': PROBABILITY,
+    'scale': FACTOR,
+    'std': [-0.1, NAN, INF, '0.1', True, None, []],
+    'kernel_sizes': [3, None, 'abc', True, [], [0], [-3], [2], [3.0], [True], ['3']],
+    'position': ['', 'after_blok', 3, None, True, [], [3], ['both', 'after_mlp']],
+    'blocks': [3, 'abc', True, [], [2], [-3], [0.0], ['0'], [True], [0, 0], [NAN]],
+    **{name: CHOICE for name in ('fusion', 'gate', 'modulation', 'prefix_tokens', 'form')},
+}
+# Values that are right for one method: LoRand takes half of the width.
+RIGHT = [('LoRand', 'bottleneck', None)]
+# The largest that fits a block of the tiny trunk, of width 32.
+WIDEST = ('bottleneck', 'rank')
+
+TUNERS.import_from_location()
+OWN = {n: c for n, c in TUNERS.module_dict.items() if n != 'HFPeft' and 'mmsigma' in c.__module__}
+SETTINGS = [(name, f.name) for name, cls in sorted(OWN.items()) for f in fields(cls)]
+
+
+def refused(config: dict[str, Any], kind: type[MMSigmaError] = MMSigmaError) -> str:
+    """The message with which a backbone of this tuner is refused."""
+    with pytest.raises(kind) as caught:
+        backbone('registers', config)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(('tuner', 'setting'), SETTINGS)
+def test_bad_settings(tuner: str, setting: str) -> None:
+    for value in BAD[setting]:
+        if (tuner, setting, value) in RIGHT:
+            continue
+        message = refused({**SMALL[tuner], setting: value})
+        assert setting in message.lower(), message
+        shown = value[0] if isinstance(value, list) and value else value
+        assert repr(shown) in message, message
+
+
+@pytest.mark.parametrize(('tuner', 'setting'), [s for s in SETTINGS if s[1] in WIDEST])
+def test_above_the_width(tuner: str, setting: str) -> None:
+    config = {**SMALL[tuner], setting: 33}
+    if setting == 'rank':  # the other bounds of a rank are tested with its method
+        config |= {'tokens': 40} if tuner == 'Rein' else {'bottleneck': 32}
+    message = refused(config, InvalidSettingError)
+    assert f'{setting} 33 is larger than the width of' in message
+    assert '32: use at most 32' in message
+    backbone('registers', {**config, setting: 32})
+
+
+def test_a_misspelt_choice_names_the_nearest() -> None:
+    message = refused({**SMALL['SIGMA'], 'gate': 'chanel'}, UnknownNameError)
+    assert "SIGMA gate 'chanel'" in message and "Did you mean 'channel'" in message
+
+
+@pytest.mark.parametrize('tuner', sorted(OWN))
+def test_unknown_settings(tuner: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"argument of tuner {tuner} 'nothing'"):
+        build(TUNERS, {'type': tuner, 'nothing': 1})
+
+
+LORA = {'type': 'HFPeft', 'peft_type': 'LORA', 'r': 4, 'target_modules': ['attn.proj', 'fc1']}
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        *(({'r': r}, ['LORA `r`', repr(r)]) for r in COUNT),
+        ({'r': 33}, ['`r` 33 is larger', 'blocks.0.attn.proj, 32: use at most 32']),
+        ({'rank_pattern': {'fc1': 33}}, ['`r` 33 is larger', 'fc1']),
+        ({'peft_type': 'LOHA', 'r': 33}, ['LOHA `r` 33', 'use at most 32']),
+        *(({'lora_alpha': a}, ['`lora_alpha`', 'other than 0', repr(a)]) for a in FACTOR),
+        *(({'lora_dropout': p}, ['`lora_dropout`', '[0, 1)', repr(p)]) for p in PROBABILITY),
+        *(({'use_dora': flag}, ['`use_dora` is True or False', repr(flag)]) for flag in FLAG),
+        *(({'target_modules': t}, ['`target_modules`', repr(t)]) for t in (3, True, [3], None)),
+        ({'target_modules': []}, ['target_modules given: []', 'called fc1, fc2, proj, qkv']),
+        ({'target_modules': '.*q_proj'}, ["'.*q_proj'", 'called fc1, fc2, proj, qkv']),
+        ({'target_modules': ['q_proj']}, ["called 'q_proj'", 'called fc1, fc2, proj, qkv']),
+        # peft would do without the second one, in silence.
+        ({'target_modules': ['fc1', 'fc3']}, ["called 'fc3'", 'called fc1, fc2, proj, qkv']),
+        ({'peft_type': 'LORRA'}, ["'LORRA'", "Did you mean 'LORA'"]),
+        ({'peft_type': None}, ['peft_type None', 'Known: ']),
+    ],
+    ids=str,
+)
+def test_bad_settings_of_the_bridge(options: dict[str, Any], words: list[str]) -> None:
+    message = refused({**LORA, **options})
+    assert all(word in message for word in words), message
+
+
+def test_a_rank_as_wide_as_the_layer_is_taken() -> None:
+    backbone('registers', {**LORA, 'r': 32})
 
 
 @pytest.mark.parametrize(('tuner', 'trunk'), REFUSED)
