@@ -1,14 +1,17 @@
 """tools/params.py: what it counts, and that it needs nothing but the config."""
 
 import json
+import re
+import shlex
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmsigma.analysis import params
+from mmsigma.analysis import pages, params
 from mmsigma.errors import InvalidSettingError
+from mmsigma.registry import TUNERS
 from tests.fixtures import ROOT
 
 KEYS = {'trunk', 'adapters', 'neck', 'head', 'trained', 'share_percent'}
@@ -109,28 +112,28 @@ def tuner(name):
 def test_tuners_on_trunks(place):
     """One table; what a trunk refuses is a dash, with the reason below, once."""
     files = [tuner(name) for name in ('mona', 'bitfit', 'vpt-deep', 'vpt-shallow')]
-    arguments = (trunk('siglip2-b'), trunk('swinv2-b'), '--tuners', *files)
+    arguments = (trunk('siglip2-b'), trunk('sam-b'), '--tuners', *files)
     result = place.spawn('params', *arguments)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == '| tuner | siglip2-b (86.4 M) | swinv2-b (86.9 M) |'
+    assert lines[0] == '| tuner | siglip2-b (86.4 M) | sam-b (88.9 M) |'
     assert [line.split(' |')[0] for line in lines[2:6]] == [
         '| `mona`', '| `bitfit`', '| `vpt-deep`', '| `vpt-shallow`',
     ]  # fmt: skip
-    assert lines[2].startswith('| `mona` | 3.11 % (2.68 M) | 4.2')
+    assert lines[2].startswith('| `mona` | 3.11 % (2.68 M) | 3.02 %')
     assert lines[4] == '| `vpt-deep` | 0.53 % (0.46 M) | – |'
     assert lines[6] == ''
     (reason,) = lines[7:]
-    assert reason.startswith('- `vpt-deep`, `vpt-shallow` on swinv2-b: Block 0 of this trunk')
+    assert reason.startswith('- `vpt-deep`, `vpt-shallow` on sam-b: Block 0 of this trunk')
     assert 'takes no further tokens' in reason
 
     found = json.loads(place.spawn('params', *arguments, '--json').stdout)
-    assert set(found) == {'siglip2-b', 'swinv2-b'}
+    assert set(found) == {'siglip2-b', 'sam-b'}
     of_siglip2 = found['siglip2-b']['tuners']
     assert found['siglip2-b']['trunk'] == 86_433_024
     assert of_siglip2['bitfit']['adapters'] == 0 < of_siglip2['bitfit']['trained']
     assert of_siglip2['mona']['adapters'] == of_siglip2['mona']['trained']
-    assert 'Use a plain trunk' in found['swinv2-b']['tuners']['vpt-deep']['refused']
+    assert 'Use a plain trunk' in found['sam-b']['tuners']['vpt-deep']['refused']
 
 
 def test_every_tuner_by_default(place, capsys):
@@ -172,3 +175,29 @@ def test_a_page_is_filled(place):
         f'# Before\n\n{begin}\n| tuner | dinov2-s (22.1 M) |\n|---|--:|\n'
         '| `full` | 100.00 % (22.06 M) |\n\n<!-- end -->\n\nAfter <!-- end -->\n'
     )
+
+
+PAGE = ROOT / 'docs/tuners.md'
+
+
+@pytest.mark.slow
+def test_the_page_is_up_to_date():
+    """Its table is what the command in it writes."""
+    text = PAGE.read_text()
+    command = shlex.split(re.search(r'<!-- table: (python tools/params.py .*) -->', text)[1])
+    assert command[-3:] == ['--tuners', '--write', 'docs/tuners.md']
+    trunks = {(ROOT / path).stem: Config.fromfile(ROOT / path) for path in command[2:-3]}
+    assert set(trunks) == {'swin-b', 'swin-l', 'siglip2-b', 'dinov2-s', 'dinov2-b', 'dinov2-l'}
+    tuners = {
+        path.stem: Config.fromfile(path).tuner
+        for path in sorted((ROOT / 'configs/_base_/tuners').glob('*.py'))
+    }
+    table = params.share_table(params.shares(trunks, tuners))
+    assert pages.fill(text, 'tools/params.py', table) == text
+
+
+def test_every_tuner_is_on_the_page():
+    TUNERS.import_from_location()
+    rows = re.findall(r'^\| `(\w+)` \|', PAGE.read_text().partition('## Four')[0], re.MULTILINE)
+    own = [n for n, c in TUNERS.module_dict.items() if c.__module__.startswith('mmsigma')]
+    assert sorted(rows) == sorted(own)
