@@ -171,8 +171,6 @@ class _Whole:
                 umask = os.umask(0)  # mkdtemp is private to the user
                 os.umask(umask)
                 self.new.chmod(0o777 & ~umask)
-                if self.folder.exists():
-                    self.folder.rmdir()
-                self.new.rename(self.folder)
+                self.new.rename(self.folder)  # in place of an empty one, too
         finally:
             shutil.rmtree(self.new, ignore_errors=True)
