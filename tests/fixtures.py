@@ -14,7 +14,7 @@ import pytest
 import timm
 import torch
 from mmengine.logging import MessageHub, MMLogger
-from mmseg.visualization import SegLocalVisualizer
+from mmengine.visualization import Visualizer
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -146,7 +146,7 @@ class Workplace:
             for name, value in self.env.items():
                 patch.setenv(name, value)
             patch.setenv('LOCAL_RANK', '0')
-            for shared in (SegLocalVisualizer, MessageHub, MMLogger):
+            for shared in (*Visualizer.__subclasses__(), Visualizer, MessageHub, MMLogger):
                 shared._instance_dict.clear()
             # What takes most of so short a run: formatting configs, and MMEngine's gc.collect().
             patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))

@@ -2,7 +2,7 @@ _base_ = [
     '../_base_/trunks/dinov2-s.py',
     '../_base_/tuners/sigma.py',
     '../_base_/heads/faster-rcnn.py',
-    '../_base_/datasets/coco_slice_instance.py',
+    '../_base_/datasets/coco_slice_detection.py',
     '../_base_/schedules/adamw_coco_slice.py',
     '../_base_/runtime/mmdet.py',
 ]

@@ -2,6 +2,7 @@
 
 from mmsigma.hooks.atomic_checkpoint import AtomicCheckpointHook
 from mmsigma.hooks.checkpoint_guard import CheckpointGuardHook
+from mmsigma.hooks.empty_panoptic import EmptyPanopticHook
 from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.hooks.label_check import LabelCheckHook
 from mmsigma.hooks.non_finite_loss import NonFiniteLossHook
@@ -10,6 +11,7 @@ from mmsigma.hooks.step_seed import StepSeedHook
 __all__ = [
     'AtomicCheckpointHook',
     'CheckpointGuardHook',
+    'EmptyPanopticHook',
     'FinalTestHook',
     'LabelCheckHook',
     'NonFiniteLossHook',

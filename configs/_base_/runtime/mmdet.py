@@ -27,6 +27,7 @@ custom_hooks = [
     dict(type='mmsigma.StepSeedHook'),
     dict(type='mmsigma.NonFiniteLossHook'),
     dict(type='mmsigma.CheckpointGuardHook'),
+    dict(type='mmsigma.EmptyPanopticHook'),
 ]
 vis_backends = [dict(type='mmsigma.AtomicVisBackend')]
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
