@@ -81,8 +81,9 @@ def save(config: Config, checkpoint: str | Path, folder: str | Path) -> dict[str
     return {
         'before': before.tuner.settings()['type'],
         'after': after.tuner.settings()['type'],
-        'adapters_before': _adapters(before),
-        'adapters_after': _adapters(after),
+        # What a tuner put inside the trunk is counted; nothing of it is left there.
+        'adapters_before': _count(before) - _count(after.trunk),
+        'adapters_after': _count(after.adapters),
         'files': {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
     }
 
@@ -142,12 +143,8 @@ def _config(config: Config, path: str, tuner: Tuner, folded: bool) -> Config:
     return new
 
 
-def _adapters(backbone: AdaptedBackbone) -> int:
-    """Parameters besides those of upstream's model."""
-    upstream = set(backbone.trunk.weights())
-    inside = (p for n, p in backbone.trunk.model.named_parameters() if n not in upstream)
-    added = sum(p.numel() for p in inside)
-    return added + sum(p.numel() for p in backbone.adapters.parameters())
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 class _Whole:

@@ -67,6 +67,12 @@ def test_the_folder_tests_as_the_run(name, place, capsys, monkeypatch):
     assert place.call('merge', config, checkpoint, out) == 0
     said = capsys.readouterr().out
     assert f'{TUNERS[name]["type"]} -> {LEFT[name]}' in said and 'model.pth' in said
+    if (
+        name == 'lora'
+    ):  # rank 2 in qkv, proj and fc1 of four blocks, and in the patch embedding's proj
+        inside = 4 * 2 * (32 + 96 + 32 + 32 + 32 + 128)
+        patches = 2 * (3 * 14 * 14 + 32)
+        assert f'{inside + patches:,} -> 0 parameters' in said
     folded = LEFT[name] == 'Frozen'
     files = {'config.py', 'model.pth'} | ({'trunk.safetensors'} if folded else set())
     assert {p.name for p in out.iterdir()} == files
