@@ -9,6 +9,7 @@ import mmcv
 import numpy as np
 from mmengine.registry import DATASETS
 
+from mmsigma.datasets.coco_check import check_annotations
 from mmsigma.errors import DataError
 
 REMOTE = '://'
@@ -28,7 +29,7 @@ def _datasets(config: Any) -> Iterator[Mapping]:
 
 
 def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
-    """Check that the folders and files of a dataset config exist.
+    """Check that the folders and files of a dataset config exist, and annotations in COCO's format.
 
     Args:
         config: A dataset config, possibly a wrapper around others.
@@ -36,7 +37,8 @@ def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
         scope: The config's default scope, to look up dataset classes.
 
     Raises:
-        DataError: A path that does not exist, or an image folder without images.
+        DataError: A path that does not exist, an image folder without images, or annotations that
+            :func:`mmsigma.datasets.coco_check.check_annotations` refuses.
     """
     for dataset in _datasets(config):
         root = str(dataset.get('data_root') or '')
@@ -50,8 +52,20 @@ def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
         for key, path in parts:
             if REMOTE not in path and not Path(path).exists():
                 raise DataError(_missing(name, key, Path(path)))
+        cls = _dataset_class(dataset, scope)
+        if hasattr(cls, 'COCOAPI') and REMOTE not in dataset.get('ann_file', REMOTE):
+            metainfo = {**cls.METAINFO, **(dataset.get('metainfo') or {})}
+            kept = dataset.get('test_mode') or dataset.get('filter_cfg') is None
+            check_annotations(
+                Path(_join(root, dataset['ann_file'])),
+                name,
+                metainfo.get('classes', ()),
+                _folder(root, prefix.get('img')),
+                _folder(root, prefix.get('seg')),
+                None if kept else dataset['filter_cfg'],
+            )
         images = Path(_join(root, prefix.get('img_path') or ''))
-        suffix = dataset.get('img_suffix') or _default_suffix(dataset, scope)
+        suffix = dataset.get('img_suffix') or _default_suffix(cls)
         if suffix and images.is_dir() and not any(images.rglob(f'*{suffix}')):
             found = sorted({p.suffix for p in images.rglob('*') if p.is_file()})[:5]
             raise DataError(
@@ -60,11 +74,18 @@ def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
             )
 
 
-def _default_suffix(dataset: Mapping, scope: str | None) -> str | None:
+def _dataset_class(dataset: Mapping, scope: str | None) -> Any:
     with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(dataset.get('type') or '')
+        return registry.get(dataset.get('type') or '')
+
+
+def _default_suffix(cls: Any) -> str | None:
     parameter = inspect.signature(cls).parameters.get('img_suffix') if cls else None
     return parameter.default if parameter and isinstance(parameter.default, str) else None
+
+
+def _folder(root: str, part: str | None) -> Path | None:
+    return None if not part or REMOTE in part else Path(_join(root, part))
 
 
 def _join(root: str, part: str) -> str:
@@ -100,7 +121,10 @@ def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
     while not hasattr(inner, 'get_data_info') and hasattr(inner, 'dataset'):
         inner = inner.dataset
     classes = (getattr(inner, 'metainfo', None) or {}).get('classes')
-    if not classes or not len(inner) or 'seg_map_path' not in inner.get_data_info(0):
+    if not classes or not len(inner):
+        return 0
+    first = inner.get_data_info(0)
+    if 'seg_map_path' not in first or 'instances' in first:  # mmdet's have no label images
         return 0
     if num_classes is not None and num_classes != len(classes):
         raise DataError(

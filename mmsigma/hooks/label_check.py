@@ -7,13 +7,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
 from mmsigma.datasets.check import check_labels
+from mmsigma.datasets.coco_check import check_heads
 from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.registry import HOOKS
 
 
 @HOOKS.register_module()
 class LabelCheckHook(Hook):
-    """Compares label files with the classes, and the classes with the head.
+    """Compares label images with the classes, and the classes with the heads.
 
     Args:
         samples: Label files to read of each split, evenly spaced; some milliseconds each.
@@ -42,6 +43,15 @@ class LabelCheckHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'decode_head', None)
         dataset = loop.dataloader.dataset
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if head is None and classes:
+            heads = {
+                name: module.num_classes
+                for name, module in model.named_modules()
+                # Region proposals know no classes.
+                if isinstance(getattr(module, 'num_classes', None), int) and 'rpn' not in name
+            }
+            check_heads(classes, heads)
         read = check_labels(dataset, getattr(head, 'num_classes', None), self.samples)
         if read:
             runner.logger.info(f'{type(loop).__name__}: {read} label files fit their classes.')

@@ -26,6 +26,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='mmsigma.StepSeedHook'),
     dict(type='mmsigma.NonFiniteLossHook'),
+    dict(type='mmsigma.LabelCheckHook'),
     dict(type='mmsigma.CheckpointGuardHook'),
     dict(type='mmsigma.EmptyPanopticHook'),
 ]
