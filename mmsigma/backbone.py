@@ -7,17 +7,25 @@
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmsigma import checkpoint
-from mmsigma.errors import CheckpointMismatchError, InvalidSettingError
+from mmsigma.errors import (
+    CheckpointMismatchError,
+    InvalidSettingError,
+    UnknownNameError,
+    unknown,
+)
 from mmsigma.injection import AdapterBank, Block, Site, resolve_indices
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 from mmsigma.trunks.base import Trunk
 from mmsigma.tuners.base import Tuner
 
+AUTOCAST = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 _TRUNK = 'trunk.'
 _RECORD = '_extra_state'
 
@@ -36,9 +44,13 @@ class AdaptedBackbone(nn.Module):
         out_indices: Blocks whose output becomes a map, in any order, negative from the end;
             by default the last block of each stage, or four blocks of a plain trunk, evenly spaced,
             the last one included. No block runs behind the last output.
+        autocast: ``'bfloat16'`` or ``'float16'``: what trunk and adapters compute in, in training
+            and evaluation, while neck and head, with losses and operators that know float32 alone,
+            stay outside. None leaves it to the surroundings.
 
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
+        UnknownNameError: Another ``autocast``.
         InvalidSettingError: An output block that the trunk does not have, or a shared trunk with a
             tuner that changes it.
     """
@@ -48,8 +60,12 @@ class AdaptedBackbone(nn.Module):
         trunk: dict[str, Any] | Trunk,
         tuner: dict[str, Any],
         out_indices: Sequence[int] | None = None,
+        autocast: str | None = None,
     ) -> None:
         super().__init__()
+        if autocast is not None and autocast not in AUTOCAST:
+            raise UnknownNameError(unknown('autocast', autocast, AUTOCAST))
+        self.autocast = autocast
         self.tuner: Tuner = build(TUNERS, tuner)
         shared = isinstance(trunk, Trunk)
         self.trunk: Trunk = trunk if isinstance(trunk, Trunk) else build(TRUNKS, trunk)
@@ -121,11 +137,17 @@ class AdaptedBackbone(nn.Module):
             InvalidInputError: Images smaller than one token.
         """
         height, width = images.shape[-2:]
-        maps = self.trunk.maps(self.trunk.pad(images), self.adapters, self.out_indices)
+        with self._precision(images.device.type):
+            maps = self.trunk.maps(self.trunk.pad(images), self.adapters, self.out_indices)
         return tuple(
             grid[..., : -(-height // stride), : -(-width // stride)].contiguous().to(images.dtype)
             for grid, stride in zip(maps, self.out_strides, strict=True)
         )
+
+    def _precision(self, device: str) -> AbstractContextManager:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(device, AUTOCAST[self.autocast])
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of the backbone it belongs to."""

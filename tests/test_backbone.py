@@ -146,3 +146,19 @@ def test_undivided_blocks_refuse_what_sits_inside(trunk: str) -> None:
     for tuner in ('Mona', sigma(position='after_mlp')):
         with pytest.raises(InvalidSettingError, match=r'runs as a whole.*after_block'):
             backbone(trunk, tuner)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_autocast_is_the_surroundings_autocast_around_the_backbone_alone(dtype: str) -> None:
+    torch.manual_seed(0)
+    plain, own = backbone(tuner='SIGMA'), backbone(tuner='SIGMA', autocast=dtype)
+    shake(plain)
+    own.load_state_dict(plain.state_dict())
+    with torch.autocast('cpu', getattr(torch, dtype)):
+        expected = plain(images())
+    found = own(images())
+    assert all(grid.dtype == torch.float32 for grid in found)
+    assert same(found, expected)
+    assert not same(found, plain(images()))
+    with pytest.raises(UnknownNameError, match='bfloat16'):
+        backbone(tuner='SIGMA', autocast='half')

@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/tuners/full.py',
     '../_base_/heads/mask-rcnn-small.py',
     '../_base_/datasets/coco_slice_overfit.py',
-    '../_base_/schedules/adamw_coco_slice.py',
+    '../_base_/schedules/adamw_coco_overfit.py',
     '../_base_/runtime/mmdet.py',
 ]
 

@@ -1,0 +1,13 @@
+# AdamW, 700 iterations of 2: to see that a model can learn a few images.
+_base_ = 'adamw_coco_1x.py'
+
+max_iters = 700
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
+    dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),
+]
+train_cfg = dict(max_iters=max_iters, val_interval=350)
+auto_scale_lr = dict(base_batch_size=2)
