@@ -48,8 +48,10 @@ class LabelCheckHook(Hook):
             heads = {
                 name: module.num_classes
                 for name, module in model.named_modules()
-                # Region proposals know no classes.
-                if isinstance(getattr(module, 'num_classes', None), int) and 'rpn' not in name
+                # Region proposals know no classes; a backbone's are those of its pretraining.
+                if isinstance(getattr(module, 'num_classes', None), int)
+                and 'rpn' not in name
+                and not name.startswith('backbone.')
             }
             check_heads(classes, heads)
         read = check_labels(dataset, getattr(head, 'num_classes', None), self.samples)
