@@ -3,7 +3,7 @@
 mmdet's own transform and metric need that package, which no package index has.
 """
 
-import mmcv
+import cv2
 import numpy as np
 from mmengine.fileio import get
 
@@ -32,7 +32,7 @@ def read(path: str) -> np.ndarray:
         DataError: No such file, or no picture.
     """
     try:
-        picture = mmcv.imfrombytes(get(path), flag='color', channel_order='rgb')
+        picture = cv2.imdecode(np.frombuffer(get(path), np.uint8), cv2.IMREAD_COLOR)
     except FileNotFoundError as error:
         raise DataError(
             f'There is no panoptic picture {path!r}. Set data_prefix.seg to the folder of '
@@ -40,7 +40,7 @@ def read(path: str) -> np.ndarray:
         ) from error
     if picture is None:
         raise DataError(f'{path!r} is no picture that can be decoded.')
-    return decode(picture)
+    return decode(picture[..., ::-1])
 
 
 @TRANSFORMS.register_module()
@@ -72,7 +72,9 @@ class LoadPanoptic:
                 )
             labels[mask] = segment['category']
             if segment['is_thing']:  # False for crowds
-                masks.append(rle.encode(np.asfortranarray(mask, np.uint8)))
+                encoded = rle.encode(np.asfortranarray(mask, np.uint8))
+                # As text: upstream takes run lengths in bytes for no mask at all.
+                masks.append({**encoded, 'counts': encoded['counts'].decode()})
         # Upstream lists things in the order of their segments.
         results['instances'] = [
             {**instance, 'mask': mask}

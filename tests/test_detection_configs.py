@@ -1,0 +1,196 @@
+"""Every config of mmdet: its form, and its parameters at true size."""
+
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmsigma.analysis import params
+from tests.fixtures import ROOT
+
+pytest.importorskip('mmdet')
+
+# Parameters (adapters, neck, head) of each leaf, in its own trunk.
+LEAVES = {
+    'coco/frozen_dinov2-b_mask-rcnn_coco-1x': (0, 5_560_000, 17_543_920),
+    'coco/frozen_dinov2-b_mask-rcnn_coco-3x': (0, 5_560_000, 17_543_920),
+    'coco/frozen_dinov2-b_mask-rcnn_coco-short': (0, 5_560_000, 17_543_920),
+    'coco/full_dinov2-b_mask-rcnn_coco-1x': (0, 5_560_000, 17_543_920),
+    'coco/full_dinov2-b_mask-rcnn_coco-3x': (0, 5_560_000, 17_543_920),
+    'coco/full_dinov2-b_mask-rcnn_coco-short': (0, 5_560_000, 17_543_920),
+    'coco/sigma_dinov2-b_cascade-mask-rcnn_coco-1x': (1_525_248, 5_560_000, 50_472_190),
+    'coco/sigma_dinov2-b_dino_coco-1x': (1_525_248, 4_231_552, 18_687_308),
+    'coco/sigma_dinov2-b_faster-rcnn_coco-1x': (1_525_248, 5_560_000, 14_900_640),
+    'coco/sigma_dinov2-b_mask-rcnn_coco-1x': (1_525_248, 5_560_000, 17_543_920),
+    'coco/sigma_dinov2-b_mask-rcnn_coco-3x': (1_525_248, 5_560_000, 17_543_920),
+    'coco/sigma_dinov2-b_mask-rcnn_coco-short': (1_525_248, 5_560_000, 17_543_920),
+    'coco/sigma_dinov2-b_mask2former-panoptic_coco-1x': (1_525_248, 5_560_000, 19_808_070),
+    'coco/sigma_dinov2-b_mask2former_coco-1x': (1_525_248, 5_560_000, 19_794_449),
+    'coco/sigma_dinov2-b_retinanet_coco-1x': (1_525_248, 5_019_008, 6_463_220),
+    'coco/sigma_sam2-hiera-b-plus_mask-rcnn_coco-1x': (1_970_688, 2_791_424, 17_543_920),
+    'coco/sigma_swin-b_mask-rcnn_coco-1x': (2_138_368, 2_852_864, 17_543_920),
+    'coco_slice/frozen_dinov2-s_cascade-mask-rcnn_coco-slice': (0, 3_298_144, 50_472_190),
+    'coco_slice/frozen_dinov2-s_dino_coco-slice': (0, 3_002_560, 18_687_308),
+    'coco_slice/frozen_dinov2-s_faster-rcnn_coco-slice': (0, 3_298_144, 14_900_640),
+    'coco_slice/frozen_dinov2-s_mask-rcnn-small_coco-slice-overfit': (0, 861_888, 4_202_751),
+    'coco_slice/frozen_dinov2-s_mask-rcnn-small_coco-slice': (0, 861_888, 4_202_751),
+    'coco_slice/frozen_dinov2-s_mask-rcnn_coco-slice': (0, 3_298_144, 17_543_920),
+    'coco_slice/frozen_dinov2-s_mask2former-panoptic_coco-slice': (0, 3_298_144, 19_808_070),
+    'coco_slice/frozen_dinov2-s_mask2former_coco-slice': (0, 3_298_144, 19_794_449),
+    'coco_slice/frozen_dinov2-s_retinanet_coco-slice': (0, 3_691_712, 6_463_220),
+    'coco_slice/full_dinov2-s_cascade-mask-rcnn_coco-slice': (0, 3_298_144, 50_472_190),
+    'coco_slice/full_dinov2-s_dino_coco-slice': (0, 3_002_560, 18_687_308),
+    'coco_slice/full_dinov2-s_faster-rcnn_coco-slice': (0, 3_298_144, 14_900_640),
+    'coco_slice/full_dinov2-s_mask-rcnn-small_coco-slice-overfit': (0, 861_888, 4_202_751),
+    'coco_slice/full_dinov2-s_mask-rcnn-small_coco-slice': (0, 861_888, 4_202_751),
+    'coco_slice/full_dinov2-s_mask-rcnn_coco-slice': (0, 3_298_144, 17_543_920),
+    'coco_slice/full_dinov2-s_mask2former-panoptic_coco-slice': (0, 3_298_144, 19_808_070),
+    'coco_slice/full_dinov2-s_mask2former_coco-slice': (0, 3_298_144, 19_794_449),
+    'coco_slice/full_dinov2-s_retinanet_coco-slice': (0, 3_691_712, 6_463_220),
+    'coco_slice/sigma_dinov2-s_cascade-mask-rcnn_coco-slice': (921_600, 3_298_144, 50_472_190),
+    'coco_slice/sigma_dinov2-s_dino_coco-slice': (921_600, 3_002_560, 18_687_308),
+    'coco_slice/sigma_dinov2-s_faster-rcnn_coco-slice': (921_600, 3_298_144, 14_900_640),
+    'coco_slice/sigma_dinov2-s_mask-rcnn-small_coco-slice-overfit': (921_600, 861_888, 4_202_751),
+    'coco_slice/sigma_dinov2-s_mask-rcnn-small_coco-slice': (921_600, 861_888, 4_202_751),
+    'coco_slice/sigma_dinov2-s_mask-rcnn_coco-slice': (921_600, 3_298_144, 17_543_920),
+    'coco_slice/sigma_dinov2-s_mask2former-panoptic_coco-slice': (921_600, 3_298_144, 19_808_070),
+    'coco_slice/sigma_dinov2-s_mask2former_coco-slice': (921_600, 3_298_144, 19_794_449),
+    'coco_slice/sigma_dinov2-s_retinanet_coco-slice': (921_600, 3_691_712, 6_463_220),
+    'coco_slice/sigma_sam2-hiera-t_cascade-mask-rcnn_coco-slice': (897_312, 2_729_984, 50_472_190),
+    'coco_slice/sigma_sam2-hiera-t_dino_coco-slice': (897_312, 2_115_584, 18_687_308),
+    'coco_slice/sigma_sam2-hiera-t_faster-rcnn_coco-slice': (897_312, 2_729_984, 14_900_640),
+    'coco_slice/sigma_sam2-hiera-t_mask-rcnn_coco-slice': (897_312, 2_729_984, 17_543_920),
+    'coco_slice/sigma_sam2-hiera-t_mask2former-panoptic_coco-slice': (897_312, 0, 19_914_566),
+    'coco_slice/sigma_sam2-hiera-t_mask2former_coco-slice': (897_312, 0, 19_900_945),
+    'coco_slice/sigma_sam2-hiera-t_retinanet_coco-slice': (897_312, 4_474_880, 6_463_220),
+    'coco_slice/sigma_swin-t_cascade-mask-rcnn_coco-slice': (859_584, 2_729_984, 50_472_190),
+    'coco_slice/sigma_swin-t_dino_coco-slice': (859_584, 2_115_584, 18_687_308),
+    'coco_slice/sigma_swin-t_faster-rcnn_coco-slice': (859_584, 2_729_984, 14_900_640),
+    'coco_slice/sigma_swin-t_mask-rcnn_coco-slice': (859_584, 2_729_984, 17_543_920),
+    'coco_slice/sigma_swin-t_mask2former-panoptic_coco-slice': (859_584, 0, 19_914_566),
+    'coco_slice/sigma_swin-t_mask2former_coco-slice': (859_584, 0, 19_900_945),
+    'coco_slice/sigma_swin-t_retinanet_coco-slice': (859_584, 4_474_880, 6_463_220),
+}
+BOXES = ('retinanet', 'faster-rcnn', 'dino')
+
+
+def parse(name):
+    return Config.fromfile(ROOT / f'configs/{name}.py')
+
+
+def leaf_files():
+    return sorted(
+        path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
+        for folder in ('coco', 'coco_slice')
+        for path in (ROOT / 'configs' / folder).glob('*.py')
+    )
+
+
+def test_every_leaf_is_in_the_table():
+    assert leaf_files() == sorted(LEAVES)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_leaf_states_no_fact_of_its_own(name):
+    text = (ROOT / f'configs/{name}.py').read_text()
+    assert len(text.splitlines()) <= 20
+    numbers = re.findall(r'(?<![\w.-])\d+(?![\w.-])', re.sub(r"'.*?'|#.*", '', text))
+    assert set(numbers) <= {'1'}, 'widths, strides and sizes belong to the base files'
+    tuner, trunk, head, dataset = name.split('/')[-1].split('_')
+    for base in (f'tuners/{tuner}', f'trunks/{trunk}', f'heads/{head}', 'runtime/mmdet'):
+        assert f"'../_base_/{base}.py'" in text
+    # The data that the head can read, of the dataset that the file is named after.
+    task = 'panoptic' if 'panoptic' in head else 'detection' if head in BOXES else 'instance'
+    slice_part, _, schedule = dataset.removeprefix('coco').removeprefix('-').partition('-')
+    if slice_part == 'slice':
+        data = f'coco_slice_{"overfit" if schedule else task}'
+        schedule = f'adamw_coco_{schedule or "slice"}'
+    else:
+        data, schedule = f'coco_{task}', f'adamw_coco_{slice_part}'
+    assert f"'../_base_/datasets/{data}.py'" in text
+    assert f"'../_base_/schedules/{schedule}.py'" in text
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_facts_that_are_stated_in_two_places(name):
+    config = parse(name)
+    model = config.model
+    for key in ('mean', 'std'):
+        assert model.data_preprocessor[key] == config.normalisation[key]
+    assert model.data_preprocessor.bgr_to_rgb
+    plain = len(set(config.strides)) == 1
+    outputs = len(model.backbone.out_indices)
+    read = model.neck if model.neck else model.panoptic_head
+    assert read.in_channels == config.widths[-outputs:]
+    if plain:
+        assert model.neck.in_strides == config.strides
+        # Whole maps of whole tokens, so that shares of a map are shares of the image.
+        assert model.data_preprocessor.pad_size_divisor == 2 * config.strides[-1]
+    assert config.train_cfg.max_iters == config.param_scheduler[-1].end
+    assert config.train_dataloader.dataset.pipeline[0].type == 'mmsigma.SeedFromPosition'
+    assert config.train_dataloader.sampler.type == 'mmsigma.PositionSeededSampler'
+    assert {'StepSeedHook', 'NonFiniteLossHook', 'LabelCheckHook', 'CheckpointGuardHook'} <= {
+        hook.type.removeprefix('mmsigma.') for hook in config.custom_hooks
+    }
+    assert config.default_hooks.checkpoint.type == 'mmsigma.AtomicCheckpointHook'
+
+
+def strides_in(node):
+    """The strides that a model's parts name, by the key that holds them."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from strides_in(value)
+        elif key == 'featmap_strides' or (key == 'strides' and node.get('scales') is not None):
+            yield key, list(value)
+
+
+@pytest.mark.parametrize('name', [n for n in LEAVES if 'rcnn' in n or 'retinanet' in n])
+def test_strides_are_those_of_the_maps(name):
+    """Boxes are cut out of the maps where they are: a patch of 14 has no stride of 16."""
+    config = parse(name)
+    model = config.model
+    anchors = (model.get('rpn_head') or model.bbox_head).anchor_generator.strides
+    if len(set(config.strides)) == 1:
+        token, neck = config.strides[-1], model.neck
+        octaves = [
+            round(torch.tensor(s / token).log2().item())
+            for s in neck.get('strides', (4, 8, 16, 32))
+        ]
+        levels = [token * 2.0**octave for octave in octaves]
+        levels += [levels[-1] * 2.0**i for i in range(1, neck.get('pooled', 0) + 1)]
+    else:
+        start = model.neck.get('start_level', 0)
+        levels = [config.strides[start] * 2.0**i for i in range(model.neck.num_outs)]
+    assert list(anchors) == levels
+    for _, strides in strides_in(model.get('roi_head', {})):
+        assert strides == levels[:-1]
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_parameters(name):
+    with torch.device('meta'):  # shapes are enough
+        counts = params.count(parse(name))
+    assert (counts['adapters'], counts['neck'], counts['head']) == LEAVES[name]
+
+
+def test_schedules_at_batch_16():
+    """Twelve, thirty-six and three epochs of the 117,266 images of COCO that have annotations."""
+    epochs = {'1x': 12, '3x': 36, 'short': 3}
+    for name, count in epochs.items():
+        config = parse(f'coco/sigma_dinov2-b_mask-rcnn_coco-{name}')
+        assert config.train_cfg.max_iters * 16 == pytest.approx(117_266 * count, rel=1e-3)
+        assert config.auto_scale_lr.base_batch_size == 16
+
+
+@pytest.mark.parametrize('task', ['instance', 'detection', 'panoptic'])
+@pytest.mark.parametrize('folder', ['coco', 'coco_slice'])
+def test_environment_variable_points_to_the_data(folder, task, monkeypatch):
+    monkeypatch.setenv('MMSIGMA_DATA', '/some/data')
+    config = parse(f'_base_/datasets/{folder}_{task}')
+    for split in ('train', 'val', 'test'):
+        assert config[f'{split}_dataloader'].dataset.data_root == f'/some/data/{folder}'
+    evaluators = config.val_evaluator
+    coco = evaluators[-1] if isinstance(evaluators, list) else evaluators
+    assert coco.ann_file == f'/some/data/{folder}/annotations/instances_val2017.json'
+    assert config.test_evaluator == evaluators
