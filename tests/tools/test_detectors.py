@@ -1,11 +1,21 @@
 """Every head of mmdet on trunks of every kind: two steps and an evaluation through the launcher."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import InstanceData, PixelData
 
-from tests.coco import write_coco
+from tests.coco import SIZE, write_coco
 from tests.detectors import HEADS, TRUNKS, leaf, tiny
-from tests.fixtures import Workplace, load, logged
+from tests.fixtures import ROOT, Workplace, load, logged
 
 
 @pytest.fixture(scope='module')
@@ -27,9 +37,6 @@ def write(place, name, **changes):
     return path
 
 
-METRICS = {'retinanet': ['bbox'], 'faster-rcnn': ['bbox'], 'dino': ['bbox']}
-
-
 @pytest.mark.parametrize('trunk', TRUNKS)
 @pytest.mark.parametrize('head', HEADS)
 def test_trains_and_evaluates(head, trunk, place):
@@ -42,3 +49,140 @@ def test_trains_and_evaluates(head, trunk, place):
     state = load(work / 'iter_2.pth')['state_dict']
     assert not [n for n in state if n.startswith('backbone.trunk.')]
     assert [n for n in state if n.startswith('backbone.adapters.')]
+
+
+def pictures(work):
+    """Names of the pictures that a run drew."""
+    return sorted(path.name for path in work.glob('*/vis_data/vis_image/*.png'))
+
+
+@pytest.mark.parametrize('head', ['mask-rcnn', 'mask2former-panoptic'])
+def test_draws_tests_and_exports(head, place):
+    """Pictures in validation, and the files of COCO's evaluation server from tools/test.py."""
+    changes = dict(default_hooks__visualization__score_thr=0.0)
+    if head == 'mask-rcnn':
+        changes['model__test_cfg__rcnn__score_thr'] = 0.0
+    config = write(place, leaf(head), **changes)
+    work, out = place.root / f'run-{head}', place.root / f'export-{head}/all'
+    assert place.call('train', config, '--work-dir', work) == 0
+    assert pictures(work) == ['val_img_2.png', 'val_img_3.png', 'val_img_4.png']
+    root = place.root / 'data/coco_slice/annotations'
+    options = [f'test_evaluator.outfile_prefix={out}']
+    if head == 'mask2former-panoptic':
+        options = [
+            f'test_evaluator.0.outfile_prefix={out}',
+            f'test_evaluator.0.ann_file={root}/panoptic_val2017.json',
+            f'test_evaluator.1.outfile_prefix={out}',
+        ]
+    shown = place.root / f'shown-{head}'
+    arguments = [config, work / 'iter_2.pth', '--work-dir', place.root / f'test-{head}']
+    arguments += ['--show-dir', shown, '--cfg-options', *options]
+    assert place.call('test', *arguments) == 0
+    assert len(list(shown.rglob('*.png'))) == 3
+    found = json.loads(Path(f'{out}.segm.json').read_text())
+    truth = json.loads((root / 'instances_val2017.json').read_text())
+    assert found
+    assert {f['image_id'] for f in found} <= {i['id'] for i in truth['images']}
+    assert {f['category_id'] for f in found} <= {c['id'] for c in truth['categories']}
+    assert all(f['segmentation']['size'] == list(SIZE) for f in found)
+    if head == 'mask2former-panoptic':
+        panoptic = json.loads(Path(f'{out}.panoptic.json').read_text())['annotations']
+        assert len(panoptic) == 3
+        assert len(list(Path(f'{out}.panoptic').glob('*.png'))) == 3
+
+
+def test_resumes_exactly(place):
+    """Crops, flips, sampled boxes: a run in two parts is the run in one."""
+    name = leaf('mask-rcnn')
+    changes = dict(train_cfg__max_iters=4, train_cfg__val_interval=4)
+    changes |= dict(default_hooks__visualization__draw=False)
+    whole, parts = place.root / 'whole', place.root / 'parts'
+    config = write(place, name, **changes)
+    assert place.call('train', config, '--work-dir', whole) == 0
+    stop = ['--cfg-options', 'train_cfg.max_iters=2']
+    assert place.call('train', config, '--work-dir', parts, *stop) == 0
+    assert place.call('train', config, '--work-dir', parts, '--resume') == 0
+    assert logged(parts) == logged(whole)
+    first, second = (load(folder / 'iter_4.pth')['state_dict'] for folder in (whole, parts))
+    for state in (first, second):
+        # It says whether weights are random: the checkpoint has confirmed them since.
+        del state['backbone._extra_state']
+    assert all(torch.equal(first[n], second[n]) for n in first)
+
+
+# --- Bad input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('head', [h for h in HEADS if h != 'mask2former-semantic'])
+def test_images_without_objects(head, place):
+    """What a crop can leave: no box at all, in one image of two and in both."""
+    config = tiny(leaf(head), place.root / 'data')
+    init_default_scope('mmdet')
+    model = MODELS.build(config.model).train()
+    model.init_weights()
+    for counts in ((0, 2), (0, 0)):
+        samples = []
+        for count in counts:
+            sample = DetDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE, img_id=0))
+            boxes = torch.tensor([[4.0, 8, 36, 40], [44, 16, 74, 56]])[:count]
+            masks = np.zeros((count, *SIZE), np.uint8)
+            masks[:, 20:30, 10:50] = 1
+            sample.gt_instances = InstanceData(
+                bboxes=HorizontalBoxes(boxes),
+                labels=torch.arange(count),
+                masks=BitmapMasks(masks, *SIZE),
+            )
+            sample.ignored_instances = InstanceData(
+                bboxes=HorizontalBoxes(torch.tensor([[60.0, 0, 80, 8]])), labels=torch.zeros(1)
+            )
+            sample.gt_sem_seg = PixelData(sem_seg=torch.full((1, *SIZE), 100, dtype=torch.uint8))
+            samples.append(sample)
+        images = [torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8) for _ in counts]
+        batch = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+        losses = model(**batch, mode='loss')
+        loss, logs = model.parse_losses(losses)
+        assert torch.isfinite(loss), logs
+        loss.backward()
+
+
+def test_images_smaller_than_the_crop(place):
+    """Large-scale jittering at a tenth of the size: the full dataset's own pipeline."""
+    config = tiny(leaf('mask-rcnn'), place.root / 'data')
+    full = Config.fromfile(ROOT / 'configs/_base_/datasets/coco_instance.py')
+    loader = config.train_dataloader
+    loader.dataset.pipeline = full.train_pipeline
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(loader.dataset)
+    for step in dataset.pipeline.transforms:
+        if type(step).__name__ == 'RandomResize':
+            step.ratio_range = (0.1, 0.3)
+    for index in range(2):
+        item = dataset[index]
+        assert max(item['inputs'].shape) < 400
+        assert len(item['data_samples'].gt_instances.bboxes) > 0
+
+
+@pytest.mark.parametrize(
+    ('head', 'option', 'words'),
+    [
+        ('mask-rcnn', 'model.roi_head.mask_head.num_classes=3', ['roi_head.mask_head', '3', '80']),
+        ('retinanet', 'model.bbox_head.num_classes=81', ['bbox_head', '81', 'has 80']),
+        (
+            'retinanet',
+            'train_dataloader.dataset.metainfo.classes="[cat,dgo]"',
+            ['dgo', 'no category'],
+        ),
+        ('dino', 'train_dataloader.dataset.metainfo.classes="[cat,dog]"', ['80', 'has 2']),
+        ('mask2former', 'train_dataloader.dataset.data_prefix.img=val2017', ['6 of 6 images']),
+    ],
+)
+def test_what_does_not_fit_is_said_before_training(head, option, words, place, capsys):
+    work = place.root / 'never'
+    code = place.call(
+        'train', write(place, leaf(head)), '--work-dir', work, '--cfg-options', option
+    )
+    assert code == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in ('error:', *words)), message
+    assert 'Traceback' not in message
+    assert not list(work.glob('*.pth'))
