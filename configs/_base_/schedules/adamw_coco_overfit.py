@@ -1,13 +1,14 @@
-# AdamW, 700 iterations of 2: to see that a model can learn a few images.
+# AdamW, 800 iterations of 2: to see that a model can learn a few images. A tenth of the rate inside
+# the trunk: with half of it the heads cannot follow what they read.
 _base_ = 'adamw_coco_1x.py'
 
-max_iters = 700
+max_iters = 800
 optim_wrapper = dict(
-    optimizer=dict(lr=1e-3), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5)))
+    optimizer=dict(lr=1e-3), paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=50, end=max_iters),
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=40),
+    dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=40, end=max_iters),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=350)
+train_cfg = dict(max_iters=max_iters, val_interval=400)
 auto_scale_lr = dict(base_batch_size=2)
