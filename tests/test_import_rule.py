@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'optim': BASE | {'backbone'},
     'evaluation': BASE | {'files', 'datasets'},
     'hooks': BASE | {'files', 'datasets', 'backbone'},
-    'analysis': BASE | {'backbone'},
+    'analysis': BASE | {'files', 'backbone'},
     'launch': BASE | {'files', 'datasets', 'backbone'},
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.

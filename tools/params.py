@@ -9,10 +9,9 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from mmsigma import launch
-from mmsigma.analysis.pages import fill
+from mmsigma.analysis.pages import put
 from mmsigma.analysis.params import count, share_table, shares, table
 from mmsigma.errors import InvalidSettingError
-from mmsigma.files import write
 
 TUNERS = Path(__file__).parent.parent / 'configs/_base_/tuners'
 
@@ -76,8 +75,7 @@ def print_shares(args: argparse.Namespace) -> None:
     tuners: dict[str, Any] = {Path(p).stem: part(plain, p, 'tuner').tuner for p in files}
     found = shares(trunks, tuners)
     if args.write:
-        page = fill(args.write.read_text(), 'tools/params.py', share_table(found))
-        write(args.write, page.encode())
+        put(args.write, 'tools/params.py', share_table(found))
     else:
         print(json.dumps(found) if args.json else share_table(found))
 

@@ -1,13 +1,12 @@
-"""Table of a grid's records: ``python tools/table.py RECORDS ... [--write OUT] [--plot PNG]``."""
+"""Table of a grid's records: ``python tools/table.py RECORDS ... [--write PAGE] [--plot PNG]``."""
 
 import argparse
 import json
 from pathlib import Path
 
 from mmsigma import launch
-from mmsigma.analysis import tables
+from mmsigma.analysis import pages, tables
 from mmsigma.errors import InvalidSettingError
-from mmsigma.files import write
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--metric', default='mIoU', help='what compares the runs; default mIoU')
     parser.add_argument('--cost', help='times and memory of tools/bench.py --tuners --json FILE')
-    parser.add_argument('--write', metavar='OUT', help='write the table there')
+    parser.add_argument('--write', metavar='PAGE', help='put the table into its place in a page')
     parser.add_argument('--plot', metavar='PNG', help='draw the metric against the trained share')
     return parser.parse_args()
 
@@ -38,7 +37,8 @@ def main() -> None:
     table = tables.rows(tables.load(args.records), args.metric, cost)
     text = tables.markdown(table, args.metric)
     if args.write:
-        write(args.write, text.encode())
+        tool = ' '.join(['tools/table.py', *args.records])
+        pages.put(args.write, tool, text.strip())
     print(text, end='')
     if args.plot:
         tables.plot(table, args.metric, args.plot)

@@ -21,7 +21,11 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from the last checkpoint of the work dir, or from the one named',
     )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='automatic mixed precision: float16, on a CPU bfloat16',
+    )
     return parser.parse_args()
 
 
@@ -34,12 +38,13 @@ def main() -> None:
             raise InvalidSettingError(
                 f'--amp needs optim_wrapper.type OptimWrapper, the config has {wrapper.type!r}.'
             )
-        if get_device() == 'cpu':
-            raise InvalidSettingError(
-                '--amp needs an accelerator, and none is visible. Leave it out to train on the CPU.'
-            )
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
+        if get_device() == 'cpu':  # MMEngine's refuses to run there
+            wrapper.type = 'mmsigma.BFloat16OptimWrapper'
+            for name in ('loss_scale', 'dtype'):  # bfloat16 needs no scale
+                wrapper.pop(name, None)
+        else:
+            wrapper.type = 'AmpOptimWrapper'
+            wrapper.setdefault('loss_scale', 'dynamic')
     if args.resume:
         found = latest(config.work_dir) if args.resume == 'auto' else Path(args.resume)
         if found is None or not found.exists():

@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 
 from mmsigma import launch
-from mmsigma.analysis.pages import fill
+from mmsigma.analysis.pages import put
 from mmsigma.analysis.trunks import table
-from mmsigma.files import write
 
 CONFIGS = Path(__file__).parent.parent / 'configs/_base_/trunks'
 
@@ -23,7 +22,7 @@ def main() -> None:
     if args.write is None:
         print(found)
         return
-    write(args.write, fill(args.write.read_text(), 'tools/trunks.py', found).encode())
+    put(args.write, 'tools/trunks.py', found)
 
 
 if __name__ == '__main__':

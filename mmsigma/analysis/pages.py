@@ -1,8 +1,10 @@
 """Tables in pages of the documentation that a command writes."""
 
 import re
+from pathlib import Path
 
 from mmsigma.errors import InvalidSettingError
+from mmsigma.files import write
 
 END = '<!-- end -->'
 
@@ -13,7 +15,8 @@ def fill(page: str, tool: str, table: str) -> str:
     Args:
         page: The text, with ``<!-- table: python {tool} ... -->`` before and ``<!-- end -->``
             behind the table.
-        tool: Path of the tool, e.g. ``tools/params.py``.
+        tool: Path of the tool, and as many of its arguments as tell its tables apart, e.g.
+            ``tools/table.py results/camvid_peft``.
         table: The new table.
 
     Raises:
@@ -27,3 +30,18 @@ def fill(page: str, tool: str, table: str) -> str:
             f'line {END} where it shall be.'
         )
     return place.sub(lambda found: f'{found[1]}\n{table}\n\n{found[2]}', page, count=1)
+
+
+def put(path: str | Path, tool: str, table: str) -> None:
+    """Put a table into its place in a page; see :func:`fill`.
+
+    Raises:
+        InvalidSettingError: There is no such page, or it has no such place.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob('*.md'))
+        raise InvalidSettingError(
+            f'There is no page {str(path)!r}; {path.parent} holds {", ".join(near) or "none"}.'
+        )
+    write(path, fill(path.read_text(), tool, table).encode())

@@ -84,8 +84,10 @@ class HFPeft(Tuner):
             raise InvalidSettingError(f'peft refuses {peft_type} {options}: {error}.') from error
 
     def settings(self) -> dict[str, Any]:
-        """The type and the options that were given."""
-        return {'type': 'HFPeft', 'peft_type': self.peft_type, **self.options}
+        """The type, the options that were given, and LoRA's alpha in any case."""
+        alpha = getattr(self.config, 'lora_alpha', None)
+        stated = {} if alpha is None else {'lora_alpha': alpha}
+        return {'type': 'HFPeft', 'peft_type': self.peft_type, **stated, **self.options}
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Let peft replace the targets inside the trunk; what it leaves trainable trains."""

@@ -194,3 +194,17 @@ def test_a_random_trunk_trains_to_the_end(run):
     random = 'model.backbone.trunk.weights=random'
     assert run.call('train', config, '--work-dir', 'random', '--cfg-options', random) == 0
     assert (run.root / 'random/iter_4.pth').is_file()
+
+
+@pytest.mark.parametrize('given', ['OptimWrapper', 'AmpOptimWrapper'])
+def test_amp_on_a_cpu_is_bfloat16(run, monkeypatch, given):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    extra = "\noptim_wrapper['loss_scale'] = 'dynamic'\n" if given == 'AmpOptimWrapper' else ''
+    config = run.config(f"{extra}\noptim_wrapper['type'] = '{given}'\n")
+    assert run.call('train', config, '--amp', '--work-dir', f'amp-{given}') == 0
+    exact, low = logged(run.run_dir), logged(run.root / f'amp-{given}')
+    assert list(low) == list(exact)
+    assert low != exact
+    assert low[1] == pytest.approx(exact[1], rel=2e-2)
+    state = load(run.root / f'amp-{given}/iter_8.pth')['state_dict']
+    assert {v.dtype for n, v in state.items() if 'adapters' in n} == {torch.float32}
