@@ -85,6 +85,21 @@ def test_maps_of_a_hierarchical_trunk_keep_their_resolution() -> None:
     assert [level.shape[-1] for level in neck(given)] == [8, 4, 2, 1]
 
 
+@pytest.mark.parametrize('pooled', [1, 2])
+def test_further_levels_are_every_second_row_and_column(pooled: int) -> None:
+    torch.manual_seed(0)
+    neck = SimpleFeaturePyramid([16] * 4, 8, pooled=pooled)
+    levels = neck(maps(9, 6))
+    assert len(levels) == 4 + pooled
+    for i in range(4, 4 + pooled):
+        fine, coarse = levels[i - 1], levels[i]
+        assert torch.equal(coarse, fine[..., ::2, ::2])
+    plain = SimpleFeaturePyramid([16] * 4, 8)
+    assert plain.state_dict().keys() == neck.state_dict().keys()
+    plain.load_state_dict(neck.state_dict())
+    assert all(map(torch.equal, plain(maps(9, 6)), levels[:4]))
+
+
 def test_small_patches_are_pooled() -> None:
     neck = SimpleFeaturePyramid([16] * 4, 8, in_strides=[8] * 4, source='each')
     levels = neck(maps(9, 8))
@@ -114,6 +129,7 @@ def test_follows_a_backbone_by_name() -> None:
         ({'in_channels': [16], 'source': 'each'}, InvalidSettingError, ['[16]', '4 levels']),
         ({'in_channels': [18] * 4}, InvalidSettingError, ['18', '2 times', 'stride 4']),
         ({'in_channels': []}, InvalidSettingError, ['[]']),
+        ({'pooled': -1}, InvalidSettingError, ['-1', '0 levels or more']),
     ],
     ids=str,
 )

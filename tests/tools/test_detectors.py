@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
-from tests.coco import SIZE, write_coco
+from tests.coco import CATEGORIES, SIZE, write_coco
 from tests.detectors import HEADS, TRUNKS, leaf, tiny
 from tests.fixtures import ROOT, Workplace, load, logged
 
@@ -89,6 +89,22 @@ def test_draws_tests_and_exports(head, place):
         panoptic = json.loads(Path(f'{out}.panoptic.json').read_text())['annotations']
         assert len(panoptic) == 3
         assert len(list(Path(f'{out}.panoptic').glob('*.png'))) == 3
+
+    # Images without published truth, as COCO lists those of its test sets.
+    for part in ('annotations', 'licenses'):
+        truth.pop(part, None)
+    if head == 'mask2former-panoptic':
+        truth['categories'] = CATEGORIES
+    (root / 'image_info.json').write_text(json.dumps(truth))
+    options = [option.replace('export', 'blind') for option in options]
+    options = [o for o in options if 'ann_file' not in o]
+    each = ['0.', '1.'] if head == 'mask2former-panoptic' else ['']
+    options += [f'test_evaluator.{i}format_only=True' for i in each]
+    options += [f'test_evaluator.{i}ann_file={root}/image_info.json' for i in each]
+    options += ['test_dataloader.dataset.ann_file=annotations/image_info.json']
+    arguments = [config, work / 'iter_2.pth', '--work-dir', place.root / f'blind-test-{head}']
+    assert place.call('test', *arguments, '--cfg-options', *options) == 0
+    assert json.loads(Path(f'{out}.segm.json'.replace('export', 'blind')).read_text()) == found
 
 
 def test_resumes_exactly(place):
