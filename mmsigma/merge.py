@@ -45,7 +45,7 @@ def merge(backbone: AdaptedBackbone) -> AdaptedBackbone:
         left = own.tuner.merge(site)
     trunk.to(dtype).requires_grad_(False)
     trunk.fingerprint = fingerprint(trunk.weights())
-    merged = AdaptedBackbone(trunk, left, own.out_indices).to(device)
+    merged = AdaptedBackbone(trunk, left, own.out_indices, own.autocast).to(device)
     merged.adapters.to(_dtype(own.adapters))
     merged.adapters.load_state_dict(own.adapters.state_dict())
     return merged.eval()

@@ -341,3 +341,7 @@ def test_copies_and_modes() -> None:
     assert close(own.eval(), copy.deepcopy(merged), 'registers')
     trained = [p for p in merge(shaken('registers', 'LoRand')).parameters() if p.requires_grad]
     assert trained and all(isinstance(p, nn.Parameter) for p in trained)
+
+
+def test_precision_stays() -> None:
+    assert merge(shaken('dinov2', 'SSF', autocast='bfloat16')).autocast == 'bfloat16'

@@ -1,4 +1,4 @@
-# The same shape of schedule in 150 iterations: what a grid of fifty runs on a CPU can spend on each.
+# The same shape of schedule in 150 iterations: what a grid of fifty runs on a CPU can spend on one.
 _base_ = 'adamw_4k.py'
 
 max_iters = 150
