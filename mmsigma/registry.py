@@ -43,9 +43,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 VISBACKENDS = Registry(
     'vis_backend', parent=ROOT_VISBACKENDS, scope=_SCOPE, locations=['mmsigma.visualization']
 )
-METRICS = Registry(
-    'metric', parent=ROOT_METRICS, scope=_SCOPE, locations=['mmsigma.evaluation']
-)
+METRICS = Registry('metric', parent=ROOT_METRICS, scope=_SCOPE, locations=['mmsigma.evaluation'])
 TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
 TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])
 
