@@ -21,7 +21,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -120,6 +120,11 @@ def step(model: nn.Module, images: Tensor, gradient: bool, low: bool) -> None:
         loss = sum(m.float().square().mean() for m in model(images))
     if gradient:
         loss.backward()
+    synchronize(device)
+
+
+def synchronize(device: str) -> None:
+    """Wait for what an accelerator still computes."""
     if device == 'cuda':
         torch.cuda.synchronize()
 
@@ -169,12 +174,17 @@ def measure_memory(case: Case, tuner: Mapping[str, Any], device: str, low: bool)
         timed_step(model, images, gradient, low)
         return torch.cuda.max_memory_allocated() - before
     gc.collect()
+    return growth(lambda: step(model, images, gradient, low))
+
+
+def growth(run: Callable[[], None]) -> int:
+    """Bytes by which the resident set of a fresh process grows, at most, while ``run`` runs."""
     if hasattr(libc := ctypes.CDLL(None), 'mallopt'):
         # glibc keeps freed memory or gives it back as chance has it, so that equal steps differed
         # by 300 MiB. From now on each tensor above 64 KiB has pages of its own.
         libc.mallopt(M_MMAP_THRESHOLD, 2**16)
     before = _resident('VmRSS')
-    step(model, images, gradient, low)
+    run()
     return _resident('VmHWM') - before
 
 
@@ -195,15 +205,20 @@ def peak_memory(
     """
     if device == 'cuda':
         return {name: measure_memory(case, tuner, device, low) for name, tuner in variants.items()}
-    if not Path('/proc/self/status').exists():
-        return dict.fromkeys(variants)
-    fork = multiprocessing.get_context('fork')
     peaks = {}
     for name, tuner in variants.items():
-        with ProcessPoolExecutor(1, fork, torch.set_num_threads, (threads,)) as pool:
-            peaks[name] = pool.submit(measure_memory, case, tuner, device, low).result()
+        peaks[name] = in_process(measure_memory, threads, case, tuner, device, low)
         say(f'{case}: memory of {name}')
     return peaks
+
+
+def in_process(measure: Callable[..., int], threads: int, *arguments: Any) -> int | None:
+    """What ``measure`` returns in a fresh process, or None where Linux does not run."""
+    if not Path('/proc/self/status').exists():
+        return None
+    fork = multiprocessing.get_context('fork')
+    with ProcessPoolExecutor(1, fork, torch.set_num_threads, (threads,)) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def trainable(case: Case, variants: Variants) -> dict[str, int]:
