@@ -21,7 +21,6 @@ from mmsigma.tuners.base import (
     Tuner,
     check_counts,
     check_dropout,
-    check_fits,
     check_flags,
     per_stage,
 )
@@ -83,12 +82,11 @@ class Adapter(Tuner):
         """Put one adapter behind each branch of every block.
 
         Raises:
-            InvalidSettingError: A bottleneck wider than a block, one for each of another number of
-                stages, or undivided blocks.
+            InvalidSettingError: A bottleneck wider than any block, one for each of another number
+                of stages, or undivided blocks.
         """
         inner = per_stage(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
-            check_fits(self, 'bottleneck', block.width, value=inner[index])
             for position in POSITIONS:
                 adapter = BottleneckAdapter(block.width, inner[index], self.dropout, self.zero_init)
                 site.put(index, position, adapter)

@@ -21,9 +21,9 @@ from mmsigma.tuners.base import (
     Tuner,
     check_count,
     check_dropout,
-    check_fits,
     check_flags,
     check_scale,
+    check_widest,
 )
 
 
@@ -89,10 +89,10 @@ class AdaptFormer(Tuner):
         """Put one adapter beside the MLP of every block.
 
         Raises:
-            InvalidSettingError: A bottleneck wider than a block, or undivided blocks.
+            InvalidSettingError: A bottleneck wider than any block, or undivided blocks.
         """
+        check_widest(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
-            check_fits(self, 'bottleneck', block.width)
             adapter = AdaptFormerAdapter(
                 block.width, self.bottleneck, self.scale, self.dropout, self.zero_init
             )

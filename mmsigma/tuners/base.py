@@ -152,13 +152,17 @@ def check_scale(tuner: Tuner, *others: str) -> None:
 
 
 def per_stage(tuner: Tuner, name: str, blocks: Sequence[Block]) -> list[int]:
-    """The value for each block of a setting that is one number, or one for each stage.
+    """The channels inside each block's adapter: a setting that is one number, or one per stage.
+
+    One number may be above the width of a narrow early stage, but not above all widths; numbers of
+    their own may not be above those of their stages.
 
     Raises:
-        InvalidSettingError: More or fewer numbers than the trunk has stages.
+        InvalidSettingError: More or fewer numbers than the trunk has stages, or too large ones.
     """
     value = getattr(tuner, name)
     if isinstance(value, int):
+        check_widest(tuner, name, blocks)
         return [value] * len(blocks)
     stages = 1 + max(block.stage for block in blocks)
     if len(value) != stages:
@@ -166,7 +170,21 @@ def per_stage(tuner: Tuner, name: str, blocks: Sequence[Block]) -> list[int]:
             f'{type(tuner).__name__} {name} {list(value)} names {len(value)} stages, but this '
             f'trunk has {stages}: give one number per stage, or one for all.'
         )
+    for block in blocks:
+        check_fits(tuner, name, block.width, f'stage {block.stage}', value[block.stage])
     return [value[block.stage] for block in blocks]
+
+
+def check_widest(tuner: Tuner, name: str, blocks: Sequence[Block]) -> None:
+    """Check that the channels inside adapters are no more than those of the widest block.
+
+    A narrow early stage may have fewer: one setting then serves the whole trunk.
+
+    Raises:
+        InvalidSettingError: They are.
+    """
+    widest = max(block.width for block in blocks)
+    check_fits(tuner, name, widest, 'the widest block of this trunk')
 
 
 def check_fits(

@@ -23,9 +23,9 @@ from mmsigma.tuners.base import (
     Tuner,
     check_count,
     check_dropout,
-    check_fits,
     check_flags,
     check_scale,
+    check_widest,
 )
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
@@ -115,11 +115,11 @@ class Convpass(Tuner):
         """Put one bypass beside each branch of every block.
 
         Raises:
-            InvalidSettingError: A bottleneck wider than a block, or blocks that do not begin their
-                branches with a norm.
+            InvalidSettingError: A bottleneck wider than any block, or blocks that do not begin
+                their branches with a norm.
         """
+        check_widest(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
-            check_fits(self, 'bottleneck', block.width)
             for position in POSITIONS:
                 adapter = ConvpassAdapter(
                     block.width,

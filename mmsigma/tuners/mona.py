@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_fits, check_flags
+from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_flags, check_widest
 
 KERNEL_SIZES = (3, 5, 7)
 POSITIONS = ('after_attention_residual', 'after_block')
@@ -96,10 +96,10 @@ class Mona(Tuner):
         """Put one adapter after each residual of every block.
 
         Raises:
-            InvalidSettingError: A bottleneck wider than a block, or undivided blocks.
+            InvalidSettingError: A bottleneck wider than any block, or undivided blocks.
         """
+        check_widest(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
-            check_fits(self, 'bottleneck', block.width)
             for position in POSITIONS:
                 adapter = MonaAdapter(block.width, self.bottleneck, self.dropout, self.zero_init)
                 site.put(index, position, adapter)

@@ -30,7 +30,6 @@ from mmsigma.tuners.base import (
     check_count,
     check_counts,
     check_dropout,
-    check_fits,
     check_lists,
     check_scale,
     per_stage,
@@ -365,7 +364,6 @@ class SIGMA(Tuner):
         inner = per_stage(self, 'bottleneck', site.blocks)
         for index in resolve_indices(chosen, depth, 'SIGMA blocks'):
             block = site.blocks[index]
-            check_fits(self, 'bottleneck', block.width, value=inner[index])
             for position in self.position:
                 adapter = SIGMAAdapter(block.width, inner[index], site.class_token, self)
                 site.put(index, position, adapter)

@@ -32,6 +32,7 @@ from mmsigma.tuners.base import (
     check_fits,
     check_flags,
     check_scale,
+    check_widest,
 )
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
@@ -143,12 +144,12 @@ class VFMAdapter(Tuner):
         """Put one bypass beside each branch of every block.
 
         Raises:
-            InvalidSettingError: A bottleneck wider than a block, or blocks that do not begin their
-                branches with a norm.
+            InvalidSettingError: A bottleneck wider than any block, or blocks that do not begin
+                their branches with a norm.
         """
         hyper = site.share('hyper', Hypernetwork(self.bottleneck, self.rank))
+        check_widest(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
-            check_fits(self, 'bottleneck', block.width)
             for position in POSITIONS:
                 adapter = VFMAdapterModule(
                     block.width,
