@@ -7,7 +7,6 @@ pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=_base_.scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(indices=16, pipeline=pipeline))
