@@ -26,7 +26,7 @@ demo: ## a small segmentation run on this machine
 
 test: ## run every test, the slow ones included
 	$(ops)
-	$(call timed,$(PY) -m pytest $(ARGS))
+	$(call timed,$(PY) -m pytest -n auto --dist loadfile $(ARGS))
 
 bench: ## measure parameters, time and memory
 	$(base)
