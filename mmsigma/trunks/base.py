@@ -97,6 +97,15 @@ class Trunk(nn.Module, ABC):
         half = (torch.bfloat16, torch.float16)
         return {name: v.float() if v.dtype in half else v for name, v in found.items()}
 
+    def calls(self, path: str) -> bool:
+        """Whether upstream calls the layer of this name, or reads its weight and does the rest.
+
+        Attention whose query and value have biases of their own (BEiT, EVA-02, Swin V2, in timm and
+        in mmpretrain) does the latter with ``qkv``; what sits on that layer would have no effect.
+        """
+        parent, _, name = path.rpartition('.')
+        return name != 'qkv' or getattr(self.get_submodule(parent), 'q_bias', None) is None
+
     @property
     def multiple(self) -> int:
         """Images are padded to whole multiples of this many pixels."""

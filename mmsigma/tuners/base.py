@@ -119,13 +119,13 @@ def check_lists(tuner: Tuner, *names: str) -> None:
         )
 
 
-def check_dropout(tuner: Tuner) -> None:
+def check_dropout(tuner: Any) -> None:
     """Check the setting ``dropout``.
 
     Raises:
         InvalidSettingError: It is no probability below one.
     """
-    value = tuner.dropout  # type: ignore[attr-defined]
+    value = tuner.dropout
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise InvalidSettingError(
             f'{type(tuner).__name__} dropout is a probability in [0, 1); given: {value!r}. '
@@ -133,13 +133,13 @@ def check_dropout(tuner: Tuner) -> None:
         )
 
 
-def check_scale(tuner: Tuner, *others: str) -> None:
+def check_scale(tuner: Any, *others: str) -> None:
     """Check the setting ``scale``, a number or one of ``others``.
 
     Raises:
         InvalidSettingError: It is no finite number, or zero, which would turn the method off.
     """
-    value = tuner.scale  # type: ignore[attr-defined]
+    value = tuner.scale
     if isinstance(value, str) and value in others:
         return
     good = isinstance(value, int | float) and not isinstance(value, bool)

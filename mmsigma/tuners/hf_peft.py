@@ -15,7 +15,6 @@ from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner
-from mmsigma.tuners.layers import is_called
 
 # Types whose `r` is the rank of a product of trained matrices, with no use above the width.
 _LOW_RANK = ('LORA', 'ADALORA', 'LOHA')
@@ -92,7 +91,8 @@ class HFPeft(Tuner):
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Let peft replace the targets inside the trunk; what it leaves trainable trains."""
         peft = _peft()
-        model: Any = site.trunk.model
+        trunk: Any = site.trunk
+        model = trunk.model
         self._check_targets(site)
         try:
             peft.inject_adapter_in_model(self.config, model)
@@ -106,10 +106,10 @@ class HFPeft(Tuner):
         replaced = [name for name, m in model.named_modules() if isinstance(m, layers)]
         for name in replaced:
             self._check_rank(name, model.get_submodule(name))
-            parent, _, own = name.rpartition('.')
-            if not is_called(model.get_submodule(parent), own):
+            if not trunk.calls(f'model.{name}'):
+                parent = model.get_submodule(name.rpartition('.')[0])
                 raise InvalidSettingError(
-                    f'{type(model.get_submodule(parent)).__name__} of {site.trunk.name} reads the '
+                    f'{type(parent).__name__} of {site.trunk.name} reads the '
                     f'weight of {name} without calling it, so that peft would have no effect. '
                     "Leave 'qkv' out of target_modules."
                 )

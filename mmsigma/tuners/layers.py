@@ -45,12 +45,3 @@ def final_norms(site: Site) -> list[nn.Module]:
         for handle in handles:
             handle.remove()
     return [module for module in ran if list(module.parameters(recurse=False))]
-
-
-def is_called(parent: nn.Module, name: str) -> bool:
-    """Whether ``parent`` calls its layer ``name``, or reads its weight and does the rest itself.
-
-    Attention whose query and value have biases of their own (BEiT, EVA-02, Swin V2, in timm and in
-    mmpretrain) does the latter with ``qkv``; what sits on that layer would have no effect.
-    """
-    return name != 'qkv' or getattr(parent, 'q_bias', None) is None

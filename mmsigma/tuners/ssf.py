@@ -19,7 +19,7 @@ from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import Site
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner
-from mmsigma.tuners.layers import NORMS, final_norms, is_called
+from mmsigma.tuners.layers import NORMS, final_norms
 
 
 class ScaleShift(nn.Module):
@@ -69,9 +69,9 @@ class SSF(Tuner):
 
     def attach(self, site: Site) -> Iterable[nn.Parameter]:
         """Put a scale and a shift behind each layer."""
+        trunk: Any = site.trunk
         for path, layer, parent in _layers(site):
-            name = path.rpartition('.')[2]
-            if not is_called(parent, name):
+            if not trunk.calls(path):
                 raise InvalidSettingError(
                     f'SSF cannot scale {path} of this trunk: {type(parent).__name__} reads its '
                     'weight without calling it. Use a trunk whose attention calls its layers '
