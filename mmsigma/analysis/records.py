@@ -13,6 +13,7 @@ import mmengine
 import torch
 from mmengine.device import get_device
 
+from mmsigma.analysis import classes, setting
 from mmsigma.analysis.grid import Run
 from mmsigma.errors import InvalidSettingError
 from mmsigma.version import __version__
@@ -85,6 +86,8 @@ def make(
         'config': run.hash,
         'validation': [{'step': line['step'], **metrics(line)} for line in validation],
         'test': test,
+        'by_class': classes.read(work_dir),
+        'setting': setting.of(run.config),
         'trained_parameters': counts['trained'] - counts['neck'] - counts['head'],
         'share_percent': counts['share_percent'],
         'seconds_per_step': round(statistics.median(line['time'] for line in train), 4),
