@@ -15,6 +15,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 
+from mmsigma import leaves
 from mmsigma.datasets.check import REMOTE, check_paths
 from mmsigma.errors import (
     CheckpointMismatchError,
@@ -26,6 +27,8 @@ from mmsigma.errors import (
 from mmsigma.files import write
 
 GUARD = 'CheckpointGuardHook'
+# What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
+PARTS = ('trunk', 'tuner', 'head')
 
 # Settings at the top level of a config that MMEngine reads: those of the runner, and these.
 _SETTINGS = {
@@ -88,13 +91,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that put other parts into a leaf config."""
+    for part in PARTS:
+        parser.add_argument(
+            f'--{part}',
+            metavar='NAME',
+            help=f'another {part}: a name in configs/_base_/{part}s, or the path of a file',
+        )
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config of a command line, with mmsigma's registries and checkpoint guard in place.
 
     Raises:
-        InvalidSettingError: No such config file, or an override inside something that has no
-            settings.
-        UnknownNameError: An override of a name that nothing reads, or that is misspelt.
+        InvalidSettingError: No such config file, an override inside something that has no
+            settings, or a config or head that another part cannot be put into.
+        UnknownNameError: An override of a name that nothing reads, or that is misspelt; a part that
+            does not exist.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
@@ -104,7 +118,8 @@ def load_config(args: argparse.Namespace) -> Config:
         raise InvalidSettingError(
             f'There is no config {args.config!r}; {folder} holds {", ".join(near) or "none"}.'
         )
-    config = Config.fromfile(path)
+    parts = {f'{part}s': getattr(args, part, None) for part in PARTS}
+    config = leaves.compose(path, parts) if any(parts.values()) else Config.fromfile(path)
     for key in args.cfg_options or {}:
         _check_override(config, key)
     config.merge_from_dict(args.cfg_options or {})
@@ -117,7 +132,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.work_dir:
         config.work_dir = args.work_dir
     elif not config.get('work_dir'):
-        config.work_dir = str(Path('work_dirs') / path.stem)
+        config.work_dir = str(Path('work_dirs') / Path(config.filename).stem)
     _add_plugin(config)
     return config
 

@@ -42,7 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     'evaluation': BASE | {'files', 'datasets'},
     'hooks': BASE | {'files', 'datasets', 'backbone'},
     'analysis': BASE | {'files', 'backbone'},
-    'launch': BASE | {'files', 'datasets', 'backbone'},
+    'leaf_model': BASE,
+    'leaves': BASE | {'leaf_model'},
+    'launch': BASE | {'files', 'datasets', 'backbone', 'leaves'},
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
 SIBLINGS = {

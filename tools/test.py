@@ -10,6 +10,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='path of the config it was trained with')
     parser.add_argument('checkpoint', help='path of the checkpoint')
     launch.add_arguments(parser)
+    launch.add_parts(parser)
     parser.add_argument('--show-dir', help='where to draw the predictions; none are drawn without')
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a config.')
     parser.add_argument('config', help='path of the config')
     launch.add_arguments(parser)
+    launch.add_parts(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
