@@ -1,47 +1,89 @@
-"""Table of a grid's records: ``python tools/table.py RECORDS ... [--write PAGE] [--plot PNG]``."""
+"""Table of a grid's records: ``python tools/table.py RECORDS ... [--format md|latex|csv|html]``."""
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmsigma import launch
-from mmsigma.analysis import pages, tables
+from mmsigma.analysis import formats, pages, plots, published, tables
 from mmsigma.errors import InvalidSettingError
+from mmsigma.files import write
+
+PUBLISHED = Path(__file__).parents[1] / 'results/published.yaml'
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description='One row per method, at the rate that validation chooses, as Markdown.'
+        description='One row per method, at the rate that validation chooses: mean, and standard '
+        'deviation over seeds.'
     )
+    add_arguments(parser)
+    parser.add_argument('--format', choices=formats.FORMATS, default='md', help='default md')
+    parser.add_argument('--write', metavar='PAGE', help='put the table into its place in a page')
+    parser.add_argument('--out', metavar='FILE', help='write the table there, not to the terminal')
+    parser.add_argument('--plot', metavar='PNG', help='draw the metric against the trained share')
+    args = parser.parse_args(arguments)
+    if args.write and args.format != 'md':
+        parser.error('--write puts Markdown into a page; use --out for other formats')
+    return args
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say what a table is made of."""
     parser.add_argument(
         'records', nargs='+', help='folders of records, such as results/camvid_peft'
     )
-    parser.add_argument('--metric', default='mIoU', help='what compares the runs; default mIoU')
+    parser.add_argument(
+        '--metric',
+        action='append',
+        metavar='NAME',
+        help='a metric of the table, once for each; the first compares the runs. Default: what '
+        'the grid compares',
+    )
     parser.add_argument('--cost', help='times and memory of tools/bench.py --tuners --json FILE')
-    parser.add_argument('--write', metavar='PAGE', help='put the table into its place in a page')
-    parser.add_argument('--plot', metavar='PNG', help='draw the metric against the trained share')
-    return parser.parse_args()
+    parser.add_argument(
+        '--published', default=PUBLISHED, help='figures of others; default results/published.yaml'
+    )
+
+
+def contents(args: argparse.Namespace) -> tuple[list[tables.Row], list[str], formats.Sheet]:
+    """Rows, metrics and table of a command line.
+
+    Raises:
+        InvalidSettingError: Something in it cannot be read.
+    """
+    records = tables.load(args.records)
+    metrics = list(dict.fromkeys(args.metric or [tables.default_metric(records)]))
+    rows = tables.rows(records, metrics, cost(args.cost) if args.cost else None)
+    return rows, metrics, formats.sheet(rows, metrics, published.read(args.published))
+
+
+def cost(path: str) -> dict[str, Any]:
+    """Seconds and memory by method, as ``tools/bench.py`` measured them."""
+    try:
+        (case,) = json.loads(Path(path).read_text())['cases']
+        return case['variants']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidSettingError(
+            f'--cost {path} is no result of tools/bench.py with one case: {error}.'
+        ) from error
 
 
 def main() -> None:
     args = parse_args()
-    cost = None
-    if args.cost:
-        try:
-            (case,) = json.loads(Path(args.cost).read_text())['cases']
-            cost = case['variants']
-        except (OSError, ValueError, KeyError) as error:
-            raise InvalidSettingError(
-                f'--cost {args.cost} is no result of tools/bench.py with one case: {error}.'
-            ) from error
-    table = tables.rows(tables.load(args.records), args.metric, cost)
-    text = tables.markdown(table, args.metric)
+    rows, metrics, sheet = contents(args)
+    text = formats.write(sheet, args.format)
     if args.write:
         tool = ' '.join(['tools/table.py', *args.records])
         pages.put(args.write, tool, text.strip())
-    print(text, end='')
+    if args.out:
+        write(args.out, text.encode())
+    else:
+        print(text, end='')
     if args.plot:
-        tables.plot(table, args.metric, args.plot)
+        plots.save(plots.against_share(rows, metrics[0]), args.plot)
 
 
 if __name__ == '__main__':

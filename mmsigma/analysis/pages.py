@@ -23,7 +23,7 @@ def fill(page: str, tool: str, table: str) -> str:
         InvalidSettingError: The page has no such place.
     """
     begin = f'<!-- table: python {tool}'
-    place = re.compile(rf'({re.escape(begin)}[^\n]*-->\n).*?({re.escape(END)})', re.DOTALL)
+    place = re.compile(rf'({re.escape(begin)}(?= )[^\n]*-->\n).*?({re.escape(END)})', re.DOTALL)
     if not place.search(page):
         raise InvalidSettingError(
             f'The page has no place for the table of {tool}: write a line {begin} ... --> and a '

@@ -1,13 +1,41 @@
-"""Tables and plots of the records that grids leave behind."""
+"""The rows of a table: what the records of a grid say about each method.
+
+A method's learning rate is the one with the best validation after the last step. The test split
+never chooses anything.
+"""
 
 import json
+import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmsigma.analysis.metrics import Metric, named
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a method at its rate, one value per seed; empty where a run lacks it.
+
+    Attributes:
+        last: On the validation split, after the last step.
+        best: On the validation split, after the step with the best first metric of the table.
+        test: On the test split, with the last weights.
+    """
+
+    last: Sequence[float]
+    best: Sequence[float]
+    test: Sequence[float]
+
+    @property
+    def final(self) -> Sequence[float]:
+        """What compares methods: of the test, or where there is none of the last validation."""
+        return self.test or self.last
 
 
 @dataclass(frozen=True)
@@ -16,23 +44,31 @@ class Row:
 
     Attributes:
         method: Its name.
-        by_rate: Validation metric after the last step, by rate, mean over seeds.
-        rate: The rate with the best of these.
-        validation: Best validation metric at that rate, one per seed.
-        test: Test metric of the last weights at that rate, one per seed.
+        trunk: Name of the trunk; empty where the records do not say.
+        by_rate: What chose the rate: the first metric after the last step, mean over the seeds
+            that all rates have.
+        rate: The best of these.
+        scores: By name of the metric.
         share: Trained parameters inside the backbone, in percent of the trunk.
-        seconds: Of a training step.
+        seconds: Of a training step; None where it is not known.
         memory: Peak, in MiB; None where it is not known.
+        runs: The records at that rate, by seed.
     """
 
     method: str
+    trunk: str
     by_rate: Mapping[float, float]
     rate: float
-    validation: Sequence[float]
-    test: Sequence[float]
+    scores: Mapping[str, Score]
     share: float
-    seconds: float
+    seconds: float | None
     memory: float | None
+    runs: Sequence[Record]
+
+    @property
+    def name(self) -> str:
+        """Method, and trunk where it is known."""
+        return f'{self.method}, {self.trunk}' if self.trunk else self.method
 
 
 def load(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -64,116 +100,156 @@ def load(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def rows(
-    records: Iterable[Mapping[str, Any]], metric: str, cost: Mapping[str, Any] | None = None
-) -> list[Row]:
-    """One row per method, the best on the test split first.
+def measured(records: Iterable[Record]) -> dict[str, None]:
+    """Names of all metrics that some record has, those of validations first."""
+    names: dict[str, None] = {}
+    for record in records:
+        for line in record['validation']:
+            names |= dict.fromkeys(name for name in line if name != 'step')
+    for record in records:
+        names |= dict.fromkeys(record.get('test') or {})
+    return names
 
-    The rate is chosen on the validation split, by the mean over seeds after the last step.
+
+def default_metric(records: Iterable[Record]) -> str:
+    """What the grid of these records compares; ``mIoU`` where they do not say."""
+    return next((r['metric'] for r in records if r.get('metric')), 'mIoU')
+
+
+def rows(
+    records: Sequence[Record], names: Sequence[str], cost: Mapping[str, Any] | None = None
+) -> list[Row]:
+    """One row per method and trunk, the best in the first metric first.
 
     Args:
         records: Of runs of one grid.
-        metric: Its name in the records.
+        names: Metrics in the records; the first chooses the rates.
         cost: Per method ``seconds`` and ``peak_memory_mib`` of ``tools/bench.py``, to stand in for
             those of the runs themselves, which shared the machine with whatever else ran.
 
     Raises:
-        UnknownNameError: The records have no such metric.
+        UnknownNameError: No record has such a metric.
+        InvalidSettingError: A seed was run twice, or a method has several rates and no validation
+            to choose by.
     """
-    grouped: dict[str, dict[float, list[Mapping[str, Any]]]] = {}
+    known = measured(records)
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(unknown('metric', name, known))
+    metrics = [named(name) for name in names]
+    grouped: dict[tuple[str, str], dict[float, list[Record]]] = {}
     for record in records:
-        if metric not in record['test']:
-            raise UnknownNameError(unknown('metric', metric, sorted(record['test'])))
-        grouped.setdefault(record['method'], {}).setdefault(record['rate'], []).append(record)
-    table = []
-    for method, rates in grouped.items():
-        by_rate = {
-            rate: statistics.mean(run['validation'][-1][metric] for run in rates[rate])
-            for rate in sorted(rates)
-        }
-        rate = max(by_rate, key=lambda rate: by_rate[rate])
-        chosen = sorted(rates[rate], key=lambda run: run['seed'])
-        measured = (cost or {}).get(method) or {
-            'seconds': statistics.median(run['seconds_per_step'] for run in chosen),
-            'peak_memory_mib': max(run['peak_memory_mib'] or 0 for run in chosen) or None,
-        }
-        row = Row(
-            method,
-            by_rate,
-            rate,
-            [max(line[metric] for line in run['validation']) for run in chosen],
-            [run['test'][metric] for run in chosen],
-            chosen[0]['share_percent'],
-            measured['seconds'],
-            measured['peak_memory_mib'],
-        )
-        table.append(row)
-    return sorted(table, key=lambda row: -statistics.mean(row.test))
-
-
-def markdown(table: Sequence[Row], metric: str) -> str:
-    """The rows as a Markdown table."""
-    rates = sorted({rate for row in table for rate in row.by_rate})
-    head = [
-        'method',
-        'trained, % of trunk',
-        *(f'val {metric}, {rate:g}' for rate in rates),
-        'rate',
-        f'val {metric}, best',
-        f'**test {metric}**',
-        's / step',
-        'peak MiB',
+        key = (record['method'], _trunk(record))
+        grouped.setdefault(key, {}).setdefault(record['rate'], []).append(record)
+    table = [
+        _row(method, trunk, rates, metrics, (cost or {}).get(method) or {})
+        for (method, trunk), rates in grouped.items()
     ]
-    lines = [_line(head), _line(['---', *['--:'] * (len(head) - 1)])]
-    for row in table:
-        per_rate = [f'{row.by_rate[rate]:.1f}' if rate in row.by_rate else '' for rate in rates]
-        memory = '' if row.memory is None else f'{row.memory:,.0f}'
-        cells = [
-            row.method,
-            f'{row.share:.2f}',
-            *per_rate,
-            f'{row.rate:g}',
-            _spread(row.validation),
-            f'**{_spread(row.test)}**',
-            f'{row.seconds:.2f}',
-            memory,
-        ]
-        lines.append(_line(cells))
-    return '\n'.join(lines) + '\n'
+    return sorted(table, key=lambda row: _order(row, metrics[0]))
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f'| {" | ".join(cells)} |'
+def _trunk(record: Record) -> str:
+    return record.get('trunk') or (record.get('setting') or {}).get('trunk') or ''
 
 
-def _spread(values: Sequence[float]) -> str:
-    """Mean, and the standard deviation where there are several seeds."""
-    mean = f'{statistics.mean(values):.1f}'
-    return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
+def _order(row: Row, metric: Metric) -> float:
+    final = row.scores[metric.name].final
+    if not final:
+        return math.inf
+    mean = statistics.mean(final)
+    return math.inf if math.isnan(mean) else mean if metric.lower else -mean
 
 
-def plot(table: Sequence[Row], metric: str, path: str | Path) -> None:
-    """Draw the test metric against the trained share, on a logarithmic axis, as a PNG."""
-    from matplotlib.figure import Figure  # imported here: only pictures need it
+def _row(
+    method: str,
+    trunk: str,
+    rates: Mapping[float, Sequence[Record]],
+    metrics: Sequence[Metric],
+    cost: Mapping[str, Any],
+) -> Row:
+    for rate, runs in rates.items():
+        seeds = [run['seed'] for run in runs]
+        if len(set(seeds)) < len(seeds):
+            raise InvalidSettingError(
+                f'{method} has two records of one seed at rate {rate:g}: '
+                f'{", ".join(sorted(run["run"] for run in runs))}. A table is of one grid.'
+            )
+    by_rate = _by_rate(method, rates, metrics[0])
+    usable = {rate: value for rate, value in by_rate.items() if not math.isnan(value)} or by_rate
+    wanted = metrics[0].best(usable.values()) if usable else None
+    rate = next((r for r, value in usable.items() if value == wanted), min(rates))
+    chosen = sorted(rates[rate], key=lambda run: run['seed'])
+    seconds = [run['seconds_per_step'] for run in chosen if run.get('seconds_per_step')]
+    memory = [run['peak_memory_mib'] for run in chosen if run.get('peak_memory_mib')]
+    return Row(
+        method,
+        trunk,
+        by_rate,
+        rate,
+        {metric.name: _score(chosen, metric, metrics[0]) for metric in metrics},
+        chosen[0]['share_percent'],
+        cost.get('seconds', statistics.median(seconds) if seconds else None),
+        cost.get('peak_memory_mib', max(memory, default=None)),
+        chosen,
+    )
 
-    figure = Figure(figsize=(7.2, 4.4), dpi=120, layout='constrained')
-    axes = figure.add_subplot()
-    trained = [row for row in table if row.share]
-    for row in trained:
-        ours = row.method.startswith('sigma')
-        axes.scatter(row.share, statistics.mean(row.test), s=55 if ours else 28,
-                     color='#c0392b' if ours else '#34608f', zorder=3)  # fmt: skip
-        axes.annotate(row.method, (row.share, statistics.mean(row.test)), fontsize=8,
-                      xytext=(4, 4), textcoords='offset points')  # fmt: skip
-    for row in table:
-        if not row.share:  # no place on a logarithmic axis
-            level = statistics.mean(row.test)
-            axes.axhline(level, color='#888888', linestyle='--', linewidth=1)
-            axes.annotate(row.method, (1, level), xycoords=('axes fraction', 'data'), fontsize=8,
-                          xytext=(-4, 3), textcoords='offset points', ha='right')  # fmt: skip
-    axes.set_xscale('log')
-    axes.set_xlabel('trained parameters, % of the trunk')
-    axes.set_ylabel(f'test {metric}')
-    axes.grid(alpha=0.3)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+
+def _by_rate(
+    method: str, rates: Mapping[float, Sequence[Record]], metric: Metric
+) -> dict[float, float]:
+    """Mean last validation by rate, over the seeds that every rate has, if there are any.
+
+    With more seeds at one rate than at another, the means would differ by the seeds too.
+    """
+    common = set.intersection(*({run['seed'] for run in runs} for runs in rates.values()))
+    found = {}
+    for rate in sorted(rates):
+        runs = [run for run in rates[rate] if run['seed'] in common] or rates[rate]
+        values = _values(runs, metric, _last)
+        if values:
+            found[rate] = statistics.mean(values)
+    if len(rates) > 1 and len(found) < len(rates):
+        lacking = ', '.join(f'{rate:g}' for rate in rates if rate not in found)
+        raise InvalidSettingError(
+            f'{method} has several rates, and no {metric.name} of a validation to choose by at '
+            f'rate {lacking}. Name first a --metric that every validation has.'
+        )
+    return found
+
+
+def _read(line: Mapping[str, Any], name: str) -> float | None:
+    """A recorded value: None where there is none, NaN where it was not finite."""
+    value = line.get(name)
+    return math.nan if value is None and name in line else value
+
+
+def _last(run: Record, name: str) -> float | None:
+    return _read(run['validation'][-1], name) if run['validation'] else None
+
+
+def _test(run: Record, name: str) -> float | None:
+    return _read(run.get('test') or {}, name)
+
+
+def _values(
+    runs: Sequence[Record], metric: Metric, of: Callable[[Record, str], float | None]
+) -> list[float]:
+    """A shown value per run; none at all where a run has none."""
+    values = [of(run, metric.name) for run in runs]
+    found = [value * metric.scale for value in values if value is not None]
+    return found if len(found) == len(values) else []
+
+
+def _score(runs: Sequence[Record], metric: Metric, first: Metric) -> Score:
+    def best(run: Record, name: str) -> float | None:
+        lines = [line for line in run['validation'] if _finite(line.get(first.name))]
+        if not lines:
+            return None
+        wanted = first.best(line[first.name] for line in lines)
+        return _read(next(line for line in lines if line[first.name] == wanted), name)
+
+    return Score(*(_values(runs, metric, of) for of in (_last, best, _test)))
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

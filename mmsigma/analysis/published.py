@@ -1,0 +1,97 @@
+"""Figures that others published, to stand beside those of runs.
+
+A figure belongs to a method, a trunk, a head, a data set and a metric; where one of these differs
+or is not known, a table shows none. See ``results/published.yaml`` for the form of the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmsigma.errors import InvalidSettingError
+
+# What a figure was read from; nothing from memory.
+TAGS = {
+    'V': "read in the authors' own code, log or README",
+    'P': 'read off a published plot, ± 0.1',
+}
+_SETTING = ('trunk', 'head', 'dataset')
+_KEYS = {*_SETTING, 'metric', 'source', 'values'}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure.
+
+    Attributes:
+        value: As the table shows it.
+        tag: ``V`` or ``P``; see :data:`TAGS`.
+        source: Where it stands, and what differs from other recipes.
+    """
+
+    value: str
+    tag: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a file of published figures holds."""
+
+    groups: tuple[Mapping[str, Any], ...] = ()
+
+    def find(self, record: Mapping[str, Any], metric: str) -> Figure | None:
+        """The figure of a run's method in its setting, or None."""
+        setting = record.get('setting') or {}
+        for group in self.groups:
+            same = all(setting.get(name) in _names(group[name]) for name in _SETTING)
+            if same and group['metric'] == metric and record['method'] in group['values']:
+                value, tag = str(group['values'][record['method']]).split()
+                return Figure(value, tag.strip('[]'), group['source'])
+        return None
+
+
+def _names(entry: Any) -> list[str]:
+    return entry if isinstance(entry, list) else [entry]
+
+
+def read(path: str | Path) -> Published:
+    """The figures of a YAML file.
+
+    Raises:
+        InvalidSettingError: There is no such file, or a group lacks an entry, or a figure has no
+            tag of :data:`TAGS`.
+    """
+    path = Path(path)
+    try:
+        groups = yaml.safe_load(path.read_text()) or []
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidSettingError(f'{path} cannot be read as published figures: {error}') from error
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
+        raise InvalidSettingError(f'{path} must hold a list of groups of figures.')
+    for number, group in enumerate(groups, 1):
+        if set(group) != _KEYS or not all(group.values()):
+            raise InvalidSettingError(
+                f'{path}, group {number}: needs {", ".join(sorted(_KEYS))}; it has '
+                f'{", ".join(sorted(name for name in group if group[name]))}.'
+            )
+        for method, figure in group['values'].items():
+            value, _, tag = str(figure).partition(' ')
+            if tag not in {f'[{name}]' for name in TAGS} or not _number(value):
+                raise InvalidSettingError(
+                    f'{path}, group {number}, {method}: {figure!r} must be a number and a tag, '
+                    f'[{"] or [".join(TAGS)}]. A figure without a source that can be opened is '
+                    'not known: leave it out.'
+                )
+    return Published(tuple(groups))
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
