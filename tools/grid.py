@@ -43,7 +43,7 @@ def main() -> None:
     if args.jobs < 1:
         raise InvalidSettingError(f'--jobs must be at least 1; given: {args.jobs}.')
 
-    runs, _ = grid.read(args.grid)
+    runs, metric = grid.read(args.grid)
     open_runs = [run for run in runs if not recorded(run, folder)]
     say(f'{name}: {len(runs)} runs, {len(runs) - len(open_runs)} finished')
     if args.dry_run:
@@ -54,7 +54,7 @@ def main() -> None:
     failed = []
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = {
-            pool.submit(train, run, work_dir / run.name, folder, counts[run.method]): run
+            pool.submit(train, run, metric, work_dir / run.name, folder, counts[run.method]): run
             for run in open_runs
         }
         for done, future in enumerate(as_completed(waiting), 1):
@@ -110,7 +110,9 @@ def check(runs: list[grid.Run]) -> dict[str, dict[str, float]]:
     return counts
 
 
-def train(run: grid.Run, work_dir: Path, folder: Path, counts: dict[str, float]) -> str | None:
+def train(
+    run: grid.Run, metric: str, work_dir: Path, folder: Path, counts: dict[str, float]
+) -> str | None:
     """Train one run, twice if it breaks off, and write its record; a problem, or None."""
     config = work_dir / 'run.py'
     write(config, run.config.pretty_text.encode())
@@ -129,7 +131,7 @@ def train(run: grid.Run, work_dir: Path, folder: Path, counts: dict[str, float])
         write(clock, f'{wall:.1f}'.encode())
         resident = peak if resident is None or peak is None else max(resident, peak)
         if status == 0:
-            record = records.make(run, work_dir, counts, wall, resident)
+            record = records.make(run, metric, work_dir, counts, wall, resident)
             write(folder / f'{run.name}.json', (json.dumps(record, indent=2) + '\n').encode())
             return None
     last = (work_dir / 'output.txt').read_text(errors='replace').strip().splitlines()[-1:]

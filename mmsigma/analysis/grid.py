@@ -50,6 +50,11 @@ class Run:
         return f'{self.method}_lr{self.rate:g}_seed{self.seed}'
 
     @property
+    def steps(self) -> int | None:
+        """Of the training; None where the config counts in epochs."""
+        return self.config.train_cfg.get('max_iters')
+
+    @property
     def hash(self) -> str:
         """Of the config; of an absolute path only the last two parts count."""
         text = json.dumps(self.config.to_dict(), sort_keys=True, default=str)

@@ -1,6 +1,7 @@
 """The record of a run: what was run, where, and what came out, as one small JSON file."""
 
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -11,17 +12,18 @@ from typing import Any
 
 import mmengine
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from mmsigma.analysis import classes, setting
 from mmsigma.analysis.grid import Run
-from mmsigma.errors import InvalidSettingError
+from mmsigma.errors import InvalidSettingError, NonFiniteLossError, UnknownNameError, unknown
 from mmsigma.version import __version__
 
 _NO_METRIC = {'step', 'iter', 'epoch', 'time', 'data_time', 'memory'}
 
 
-def scalars(work_dir: Path) -> tuple[list[dict], list[dict], dict[str, float] | None]:
+def scalars(work_dir: Path) -> tuple[list[dict], list[dict], dict[str, float | None] | None]:
     """What the log of a run, resumed or not, says: training, validations and the final test.
 
     Args:
@@ -52,30 +54,80 @@ def _lines(path: Path) -> Iterable[dict]:
             continue
 
 
-def metrics(line: dict[str, Any]) -> dict[str, float]:
-    """The metrics in a line of a log, without times and steps."""
-    return {name: round(value, 4) for name, value in line.items() if name not in _NO_METRIC}
+def metrics(line: dict[str, Any]) -> dict[str, float | None]:
+    """The metrics in a line of a log, without times and steps; None for what is not finite."""
+    return {
+        name: round(value, 4) if math.isfinite(value) else None
+        for name, value in line.items()
+        if name not in _NO_METRIC and isinstance(value, int | float)
+    }
+
+
+def has_test(config: Config) -> bool:
+    """Whether a run of this config evaluates its test split after training."""
+    hooks = [str(hook['type']) for hook in config.get('custom_hooks') or []]
+    return 'FinalTestHook' in {name.removeprefix('mmsigma.') for name in hooks} and all(
+        config.get(f'test_{part}') for part in ('dataloader', 'cfg', 'evaluator')
+    )
+
+
+def held_out(config: Config) -> bool:
+    """Whether the final test of a run sees other images than its validations do."""
+    if not has_test(config):
+        return False
+    validation, test = (
+        {**config[f'{split}_dataloader']['dataset'], 'pipeline': None} for split in ('val', 'test')
+    )
+    return validation != test
 
 
 def make(
-    run: Run, work_dir: Path, counts: dict[str, float], wall: float, resident: int | None
+    run: Run,
+    metric: str,
+    work_dir: Path,
+    counts: dict[str, float],
+    wall: float,
+    resident: int | None,
+    processes: int = 1,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """The record of a finished run.
 
     Args:
         run: What was run.
+        metric: What the grid compares, a metric of every validation.
         work_dir: Its folder.
         counts: Of :func:`mmsigma.analysis.params.count`.
         wall: Seconds that its processes took, all starts together.
         resident: Peak resident bytes of the training process, or None where it is not known.
+        processes: That shared the batch.
+        threads: Of each process, where it runs on a CPU; None for PyTorch's own choice.
+
+    Returns:
+        Plain JSON values. ``test`` holds the metrics of the final test, or None where the run has
+        none; ``held_out`` says whether that test sees other images than the validations do.
 
     Raises:
-        InvalidSettingError: The log has no final test: the run did not come to its end, or its
-            config has no ``FinalTestHook``.
+        InvalidSettingError: The log has no final test or no validation after the last step: the run
+            did not come to its end. Or it has no such metric.
+        NonFiniteLossError: The metric after the last step is not finite.
     """
     train, validation, test = scalars(work_dir)
-    if test is None or not train:
+    last = run.steps
+    if not train or not validation or (last and validation[-1]['step'] != last):
+        raise InvalidSettingError(
+            f'{work_dir} holds no log of a complete run, with a validation after its last step.'
+        )
+    if test is None and has_test(run.config):
         raise InvalidSettingError(f'{work_dir} holds no log of a complete run with a final test.')
+    evaluations = [metrics(line) for line in validation]
+    if metric not in evaluations[-1]:
+        none = '' if evaluations[-1] else 'A detector that finds nothing at all has none.'
+        raise UnknownNameError(unknown('metric', metric, evaluations[-1], none))
+    if evaluations[-1][metric] is None:
+        raise NonFiniteLossError(
+            f'{metric} of the validation after step {validation[-1]["step"]} is not finite.'
+        )
     allocated = [line['memory'] for line in train if 'memory' in line]
     mib = max(allocated) if allocated else None if resident is None else round(resident / 2**20)
     return {
@@ -84,8 +136,13 @@ def make(
         'rate': run.rate,
         'seed': run.seed,
         'config': run.hash,
-        'validation': [{'step': line['step'], **metrics(line)} for line in validation],
+        'metric': metric,
+        'validation': [
+            {'step': line['step'], **values}
+            for line, values in zip(validation, evaluations, strict=True)
+        ],
         'test': test,
+        'held_out': held_out(run.config),
         'by_class': classes.read(work_dir),
         'setting': setting.of(run.config),
         'trained_parameters': counts['trained'] - counts['neck'] - counts['head'],
@@ -94,12 +151,13 @@ def make(
         'peak_memory_mib': mib,
         'wall_seconds': round(wall, 1),
         'finished': datetime.now(UTC).isoformat(timespec='seconds'),
-        **environment(),
+        'processes': processes,
+        **environment(threads),
     }
 
 
-def environment() -> dict[str, Any]:
-    """Commit, versions and hardware of this process."""
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """Commit, versions and hardware; on a CPU the threads, this process's unless given."""
     git = subprocess.run(
         ['git', 'describe', '--always', '--dirty'],
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
@@ -114,7 +172,7 @@ def environment() -> dict[str, Any]:
             'python': platform.python_version(),
         },
         'device': torch.cuda.get_device_name() if on_gpu else _processor(),
-        'threads': None if on_gpu else torch.get_num_threads(),
+        'threads': None if on_gpu else threads or torch.get_num_threads(),
     }
 
 
