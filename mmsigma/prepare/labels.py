@@ -1,0 +1,109 @@
+"""Label images: read, translate, write."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmsigma.errors import DataError
+
+IGNORED = 255
+_UNKNOWN = -1
+
+# Cityscapes' label ids that are evaluated, and their train ids; every other id is ignored.
+_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_IDS = {i: IGNORED for i in range(35)} | {
+    label: index for index, label in enumerate(_EVALUATED)
+}
+CITYSCAPES_CLASSES = (
+    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
+    'vegetation', 'terrain', 'sky', 'person', 'rider', 'car', 'truck', 'bus', 'train',
+    'motorcycle', 'bicycle',
+)  # fmt: skip
+# Colours of the classes in the order of their train ids, then of what is ignored.
+CITYSCAPES_COLOURS = {
+    colour: index
+    for index, colour in enumerate([
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+        (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+        (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+        (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ])
+} | dict.fromkeys([
+    (0, 0, 0), (20, 20, 20), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140),
+    (180, 165, 180), (150, 100, 100), (150, 120, 90), (0, 0, 90), (0, 0, 110),
+], IGNORED)  # fmt: skip
+
+
+def read(path: Path) -> np.ndarray:
+    """A label image: indices ``(H, W)``, or colours ``(H, W, 3)`` where it has no indices.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            coloured = image.mode in ('RGBA', 'CMYK', 'YCbCr')
+            return np.asarray(image.convert('RGB') if coloured else image)
+    except (OSError, SyntaxError) as error:  # Pillow raises the latter for broken PNG files
+        raise DataError(
+            f'{path} cannot be read as an image: {error}. Delete it and run the same command '
+            'again, with its archive.'
+        ) from error
+
+
+def table(mapping: Mapping[int, int]) -> np.ndarray:
+    """A table of 256 entries for :func:`translate`; what is not in ``mapping`` is refused."""
+    entries = np.full(256, _UNKNOWN, np.int16)
+    for value, label in mapping.items():
+        entries[value] = label
+    return entries
+
+
+def translate(labels: np.ndarray, entries: np.ndarray, path: Path) -> np.ndarray:
+    """Replace every value ``(H, W)`` by its entry.
+
+    Args:
+        labels: Values from 0 to 255.
+        entries: See :func:`table`.
+        path: Where the labels are from, for messages.
+
+    Raises:
+        DataError: Colours instead of values, or a value without an entry.
+    """
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise DataError(
+            f'{path} has {labels.dtype} values of shape {labels.shape}, not one index for each '
+            'pixel. Are these the label images, and not their coloured pictures?'
+        )
+    found = entries[labels]
+    if (found == _UNKNOWN).any():
+        wrong = np.unique(labels[found == _UNKNOWN]).tolist()
+        raise DataError(f'{path} has labels {wrong[:8]}, which the data set does not define.')
+    return found.astype(np.uint8)
+
+
+def translate_colours(
+    image: np.ndarray, colours: Mapping[tuple[int, int, int], int], other: int
+) -> tuple[np.ndarray, int]:
+    """Replace every colour ``(H, W, 3)`` by its label.
+
+    Returns:
+        Labels ``(H, W)``, ``other`` where the colour is not known, and how many such pixels.
+    """
+    codes = image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    known = np.array([(r << 16) + (g << 8) + b for r, g, b in colours])
+    order = np.argsort(known)
+    values = np.array(list(colours.values()), np.uint8)[order]
+    index = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
+    hit = known[order][index] == codes
+    return np.where(hit, values[index], np.uint8(other)), int((~hit).sum())
+
+
+def encode(labels: np.ndarray) -> bytes:
+    """An array of bytes ``(H, W)`` or ``(H, W, 3)`` as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, 'PNG')
+    return buffer.getvalue()

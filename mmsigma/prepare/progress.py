@@ -1,0 +1,45 @@
+"""Progress bars, on the error stream and on terminals only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bar:
+    """A bar under way."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def to(self, done: float) -> None:
+        """So much is done, of what was announced."""
+        self._progress.update(self._task, completed=done)
+
+    def step(self, amount: float = 1) -> None:
+        """So much more is done."""
+        self._progress.advance(self._task, amount)
+
+
+@contextmanager
+def bar(title: str, total: int, items: bool = True) -> Iterator[Bar]:
+    """A bar with a title.
+
+    Args:
+        title: What is done.
+        total: Items, or bytes, there are.
+        items: Whether the count is of items, and worth showing.
+    """
+    count = [MofNCompleteColumn()] if items else []
+    columns = [TextColumn('{task.description}'), BarColumn(), TaskProgressColumn(), *count]
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        yield Bar(progress, progress.add_task(title, total=total))
