@@ -103,6 +103,7 @@ def _scatter(
     axes = figure.add_subplot()
     if log:
         axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
     trunks = list(dict.fromkeys(row.trunk for row in rows))
     for row, place, mean, deviation, _ in points:
         marker = MARKERS[trunks.index(row.trunk) % len(MARKERS)]
@@ -158,11 +159,11 @@ def curves(rows: Sequence[Row], name: str) -> Any:
 
 
 def _colours(rows: Sequence[Row]) -> list[Any]:
-    """SIGMA in its red, the others in colours without red, dark enough for text on white."""
+    """SIGMA in its red, the others in colours without red, all dark enough for text on white."""
     from matplotlib import colormaps
 
     others = [row for row in rows if not _ours(row)]
-    scale = colormaps['viridis'](np.linspace(0, 0.85, max(len(others), 1)))
+    scale = colormaps['viridis'](np.linspace(0, 0.75, max(len(others), 1)))
     found = iter(scale)
     return [OURS if _ours(row) else next(found) for row in rows]
 

@@ -12,8 +12,8 @@ def of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``trunk``, the name of its release (timm's model, or the stem of its weights file);
-        ``head``, the class of the segmentation head or of the detector; ``dataset``, the class of
-        the training data and, where that says nothing, its folder; ``batch``, images per step and
+        ``head``, the class of the segmentation head or of the detector; ``dataset``, the folder of
+        the training data and the file that lists them, if one does; ``batch``, images per step and
         process; ``steps``, or ``epochs`` where the config counts those. None stands for what a
         config does not say.
     """
@@ -38,12 +38,14 @@ def _plain(name: object) -> str | None:
 
 
 def _dataset(dataset: Mapping[str, Any]) -> str | None:
-    while 'type' in dataset and ('dataset' in dataset or 'datasets' in dataset):
-        inner = dataset.get('dataset') or dataset.get('datasets')
-        if isinstance(inner, list | tuple):
-            return ' + '.join(filter(None, map(_dataset, inner)))
-        dataset = inner or {}
-    name = _plain(dataset.get('type'))
-    if name == 'BaseSegDataset':
-        return str(dataset.get('data_root', '')).rstrip('/').rpartition('/')[2] or name
-    return name
+    """Folder and annotations: the class says too little, e.g. of GTAV in Cityscapes' form."""
+    inner = dataset.get('dataset') or dataset.get('datasets')
+    if isinstance(inner, list | tuple):
+        return ' + '.join(filter(None, map(_dataset, inner)))
+    if inner:
+        return _dataset(inner)
+    root = str(dataset.get('data_root') or '').rstrip('/').rpartition('/')[2]
+    listed = str(dataset.get('ann_file') or '')
+    if listed.startswith('/'):
+        listed = '/'.join(listed.split('/')[-2:])
+    return '/'.join(filter(None, [root, listed])) or _plain(dataset.get('type'))
