@@ -45,9 +45,8 @@ def members(path: Path) -> Iterator[Member]:
     """Every file in a zip or tar archive, or a JSON file itself; use it inside :func:`readable`."""
     if path.suffix == '.json':
         size = path.stat().st_size
-        yield Member(path.name, size, partial(path.open, 'rb'), size)
-        return
-    if zipfile.is_zipfile(path):
+        yield Member(path.name, size, partial(_plain, path), size)
+    elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             done = 0
             for info in archive.infolist():
@@ -61,6 +60,15 @@ def members(path: Path) -> Iterator[Member]:
             for entry in tar:
                 if entry.isfile():
                     yield Member(entry.name, entry.size, partial(_entry, tar, entry), raw.tell())
+            # The archive may have been cut between two members, which tarfile does not mind.
+            assert tar.fileobj is not None  # it is open
+            tar.fileobj.seek(tar.offset)
+            if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise tarfile.ReadError('the mark of its end is not there')
+
+
+def _plain(path: Path) -> IO[bytes]:
+    return path.open('rb')
 
 
 def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:

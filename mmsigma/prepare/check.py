@@ -37,14 +37,15 @@ def check(dataset: Dataset, root: Path, partial: bool = False) -> list[str]:
             continue
         aside = sum(1 for _ in _stems(root / split.aside, split.image_suffix)) if split.aside else 0
         number = len(images) + aside
-        # A list is a choice among the images of its folder.
-        expected = len(names) if names is not None and partial else split.number
-        if partial and names is None:
-            expected = None
-        if expected is not None and number != expected:
+        if split.number is not None and number != split.number and not partial:
             problems.append(
-                f'{split.title}: {number:,} of {expected:,} images in {root / split.images}; '
+                f'{split.title}: {number:,} of {split.number:,} images in {root / split.images}; '
                 f'they are in {split.archives}'
+            )
+        if names is not None and names - images:
+            problems.append(
+                f'{split.title}: {_lack(names - images, root / split.images, split.image_suffix)} '
+                f'that {split.names} lists'
             )
         if labels is not None:
             problems += _pairs(split, root, images, labels)
@@ -68,9 +69,13 @@ def _pairs(split: Split, root: Path, images: set[str], labels: set[str]) -> Iter
         ('labels have no image', labels - images, split.images, split.image_suffix),
     ):
         if names:
-            some = ', '.join(f'{name}{suffix}' for name in sorted(names)[:3])
-            dots = ', ...' if len(names) > 3 else ''
-            yield f'{split.title}: {len(names):,} {what}: {root}/{folder} lacks {some}{dots}'
+            lack = _lack(names, f'{root}/{folder}', suffix)
+            yield f'{split.title}: {len(names):,} {what}: {lack}'
+
+
+def _lack(names: set[str], folder: object, suffix: str) -> str:
+    some = ', '.join(f'{name}{suffix}' for name in sorted(names)[:3])
+    return f'{folder} lacks {some}{f" and {len(names) - 3:,} more" if len(names) > 3 else ""}'
 
 
 def _names(split: Split, root: Path) -> tuple[set[str] | None, set[str], set[str] | None]:

@@ -41,5 +41,10 @@ def bar(title: str, total: int, items: bool = True) -> Iterator[Bar]:
     """
     count = [MofNCompleteColumn()] if items else []
     columns = [TextColumn('{task.description}'), BarColumn(), TaskProgressColumn(), *count]
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        yield Bar(progress, progress.add_task(title, total=total))
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(title, total=total)
+        yield Bar(progress, task)
+        progress.update(task, completed=total)

@@ -125,7 +125,7 @@ def coco() -> Archives:
         ]
         box = dict(bbox=[1, 1, 4, 4], area=16, iscrowd=0, category_id=1)
         polygon = dict(segmentation=[[1, 1, 5, 1, 5, 5, 1, 5]])
-        content = dict(images=images, categories=[dict(id=1, name='person')])
+        content = dict(images=images, categories=[dict(id=1, name='person', isthing=1)])
         found = [dict(id=i, image_id=i, **box, **polygon) for i in numbers]
         instances[f'annotations/instances_{split}.json'] = json.dumps(
             dict(content, annotations=found)
@@ -466,7 +466,14 @@ DOWNLOADS = {
                 n,
             )
             for s, t, n in (('training', 'train', 3), ('validation', 'val', 2))
-        ] + [(seg('MapillaryDataset_v1', 'mapillary', 'training/images', 'training/v1.2/labels'), 3)],
+        ] + [
+            (
+                seg(
+                    'MapillaryDataset_v1', 'mapillary', 'training/images', 'training/v1.2/labels'
+                ),
+                3,
+            )
+        ],
         {'mapillary/cityscapes_trainIdLabel/val/label/m1.png': [0, 16, 255]},
     ),
     'gta': Download(

@@ -66,7 +66,7 @@ def test_upstream_reads_what_was_prepared(name, sources, tmp_path):
         for i in range(count):
             sample = dataset[i]
             assert os.path.exists(sample['img_path'])
-            assert os.path.exists(sample.get('seg_map_path', sample['img_path']))
+            assert os.path.exists(sample.get('seg_map_path') or sample['img_path'])
             if 'gt_seg_map' in sample:
                 assert sample['gt_seg_map'].shape == sample['img'].shape[:2]
                 values = np.unique(sample['gt_seg_map'])
@@ -112,10 +112,11 @@ def test_an_interrupted_run_goes_on(name, share, sources, tmp_path, monkeypatch,
     assert 'The same command goes on from here' in capsys.readouterr().err
     assert not list(data.rglob('*.part'))
     before = times(data)
-    assert len(before) < len(times(clean))
+    assert hashes(data) != hashes(clean)
     assert prepare(name, sources, data) == 0
     after = times(data)
-    assert all(after.get(p, t) == t for p, t in before.items() if p.suffix != '.txt')
+    again = {'train.txt', 'val.txt', '00005.png'}  # lists, and what GTAV puts aside
+    assert all(after.get(p, t) == t for p, t in before.items() if p.name not in again)
     assert hashes(data) == hashes(clean)
 
 
@@ -170,11 +171,12 @@ def test_wrong_archives(name, tmp_path, capsys):
 
 
 def test_archives_that_are_cut_off(name, sources, tmp_path, capsys):
-    path = max(sources, key=lambda p: (p.suffix != '.json', p.stat().st_size))
+    path = sources[0]
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 2 // 3])
+    left = len(whole) // 4  # tar archives this small are mostly padding
+    path.write_bytes(whole[:left])
     assert prepare(name, sources, tmp_path / 'data') == 1
-    assert f'{path} ({len(whole) * 2 // 3:,} bytes) cannot be read' in capsys.readouterr().err
+    assert f'{path} ({left:,} bytes) cannot be read' in capsys.readouterr().err
     path.write_bytes(whole)
     assert prepare(name, sources, tmp_path / 'data') == 0
 
@@ -221,7 +223,7 @@ def test_pairs_of_two_sizes_are_put_aside(tmp_path, capsys):
          image(form='PNG'), 'not one index for each pixel'),
         ('gta', '01_labels.zip', 'labels/00002', image(form='PNG'),
          'pixels of colours that Cityscapes does not have'),
-        ('gta', '01_labels.zip', 'labels/00002', label(7)[:60], 'cannot be read as an image'),
+        ('gta', '01_labels.zip', 'labels/00002', label(7)[:45], 'cannot be read as an image'),
         ('potsdam', '5_Labels_all_noBoundary.zip', 'top_potsdam_2_10', image((20, 20), 'TIFF'),
          'pixels of colours that are no class'),
         ('voc_aug', 'benchmark.tgz', 'cls/s0', b'not a mat file', 'as labels of SBD'),

@@ -58,7 +58,7 @@ def train_ids(path: Path) -> bytes | None:
                 'again, with its archive.'
             ) from error
         if labels.shape[:2] != (height, width):
-            for file, kind in ((image, 'images'), (path, 'labels')):
+            for file, kind in ((path, 'labels'), (image, 'images')):
                 target = path.parents[1] / 'damaged' / kind / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(target)

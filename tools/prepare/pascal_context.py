@@ -36,10 +36,10 @@ DATASET = Dataset(
     ),
     splits=tuple(
         Split(
-            name, 'VOC2010/JPEGImages', LABELS, number, f'{ARCHIVE} and {JSON}',
+            name, 'VOC2010/JPEGImages', LABELS, None, f'{ARCHIVE} and {JSON}',
             names=f'{LISTS}/{name}.txt',
         )
-        for name, number in (('train', 4998), ('val', 5105))
+        for name in ('train', 'val')
     ),
 )  # fmt: skip
 # The 59 most frequent of 459 categories; their order is that of the classes.
