@@ -9,7 +9,12 @@ class MMSigmaError(Exception):
 
     The message says what was given, what exists and what to do, so the launchers print it without
     a traceback. One positional string argument only: MMEngine's registries raise a copy of it.
+
+    Attributes:
+        status: What the launchers exit with.
     """
+
+    status = 1
 
 
 class UnknownNameError(MMSigmaError, ValueError):
@@ -37,7 +42,21 @@ class DataError(MMSigmaError, RuntimeError):
 
 
 class NonFiniteLossError(MMSigmaError, RuntimeError):
-    """A training loss that became infinite or NaN."""
+    """A training loss, weights or a last metric that became infinite or NaN."""
+
+    status = 3
+
+
+class StoppedError(MMSigmaError, RuntimeError):
+    """A run that a signal ended, with all it did so far in a checkpoint."""
+
+    status = 75  # EX_TEMPFAIL: try again
+
+
+class DiskFullError(MMSigmaError, OSError):
+    """A file that could not be written because nothing is left of the disk, or of a quota."""
+
+    status = 74  # EX_IOERR
 
 
 class NothingToResumeError(MMSigmaError, FileNotFoundError):

@@ -1,8 +1,10 @@
 """What the command-line tools share: arguments, configs, checks, and errors without tracebacks."""
 
 import argparse
+import errno
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -19,6 +21,7 @@ from mmsigma import leaves
 from mmsigma.datasets.check import REMOTE, check_paths
 from mmsigma.errors import (
     CheckpointMismatchError,
+    DiskFullError,
     InvalidSettingError,
     MMSigmaError,
     UnknownNameError,
@@ -27,6 +30,9 @@ from mmsigma.errors import (
 from mmsigma.files import write
 
 GUARD = 'CheckpointGuardHook'
+# Added to every training, so that no config need name them and none differs by them.
+_TRAINING_HOOKS = ('PendingValidationHook', 'StopHook')
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
 PARTS = ('trunk', 'tuner', 'head')
 
@@ -180,6 +186,14 @@ def _add_plugin(config: Config) -> None:
         ]
 
 
+def add_training_hooks(config: Config) -> None:
+    """Let the training be stopped and go on without loss; see the hooks' own words."""
+    config.custom_hooks = [
+        *(config.get('custom_hooks') or []),
+        *(ConfigDict(type=f'mmsigma.{h}') for h in _TRAINING_HOOKS if not has_hook(config, h)),
+    ]
+
+
 def check_data(config: Config, *loaders: str) -> None:
     """Check the paths of these dataloaders before anything is built.
 
@@ -230,9 +244,28 @@ def has_hook(config: Config, name: str) -> bool:
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Run a tool; an error meant for users is printed alone and the exit status is 1."""
+    """Run a tool; an error meant for users is printed alone, and its status ends the process."""
     try:
         main()
     except MMSigmaError as error:
-        print(f'\nerror: {error}', file=sys.stderr)
-        sys.exit(1)
+        _end(error)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _end(disk_full(error))
+
+
+def disk_full(error: OSError) -> DiskFullError:
+    """What to say of an error that is one of :data:`FULL`."""
+    place = Path(error.filename).parent if error.filename else Path.cwd()
+    there = next(path for path in (place, *place.parents, Path()) if path.exists())
+    left = shutil.disk_usage(there).free / 2**20
+    return DiskFullError(
+        f'{error.strerror} ({there.resolve()}: {left:,.0f} MiB free). What was written before is '
+        'whole. Free some space and run it again, a training with --resume.'
+    )
+
+
+def _end(error: MMSigmaError) -> None:
+    print(f'\nerror: {error}', file=sys.stderr)
+    sys.exit(error.status)

@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = launch.load_config(args)
+    launch.add_training_hooks(config)
     if args.amp:
         wrapper = config.optim_wrapper
         if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):

@@ -6,7 +6,9 @@ from mmsigma.hooks.empty_panoptic import EmptyPanopticHook
 from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.hooks.label_check import LabelCheckHook
 from mmsigma.hooks.non_finite_loss import NonFiniteLossHook
+from mmsigma.hooks.pending_validation import PendingValidationHook
 from mmsigma.hooks.step_seed import StepSeedHook
+from mmsigma.hooks.stop import StopHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -15,5 +17,7 @@ __all__ = [
     'FinalTestHook',
     'LabelCheckHook',
     'NonFiniteLossHook',
+    'PendingValidationHook',
     'StepSeedHook',
+    'StopHook',
 ]

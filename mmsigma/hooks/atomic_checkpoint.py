@@ -51,6 +51,12 @@ class AtomicCheckpointHook(CheckpointHook):
                 for partial in Path(self.out_dir).glob(pattern):
                     partial.unlink(missing_ok=True)
 
+    def save_step(self, runner: Any, step: int) -> None:
+        """Save now, ``step`` iterations being done, unless that is what was saved last."""
+        name = self.filename_tmpl.format(step)
+        if self.last_ckpt is None or os.path.basename(str(self.last_ckpt)) != name:
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=step))
+
     def _relocate_best(self, runner: Any) -> None:
         """Look for the best checkpoint in this folder: the run may have been moved, or copied."""
         for key in [k for k in runner.message_hub.runtime_info if k.startswith('best_ckpt')]:
