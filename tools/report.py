@@ -25,6 +25,9 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--markdown', metavar='PAGE', help='write a Markdown page too, or alone')
     parser.add_argument('--title', help='default: the names of the folders of records')
     parser.add_argument(
+        '--note', action='append', default=[], help='what a reader should know besides, in a line'
+    )
+    parser.add_argument(
         '--work-dir',
         action='append',
         help='folder of the runs, for their drawn predictions; default work_dirs/<records>',
@@ -55,6 +58,7 @@ def main() -> None:
         sheet=sheet,
         plots=report.draw(rows, metrics, reference),
         cost=args.cost,
+        notes=args.note,
         samples=samples.side_by_side(drawn(rows, folders)),
     )
     if args.markdown:

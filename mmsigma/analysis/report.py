@@ -56,8 +56,9 @@ class Report:
         metrics: Of the table; the first compares the methods.
         sheet: The table.
         plots: As far as the records hold what they show.
-        cost: File of the times and memory in the table; None where they are of the runs.
         samples: Of :func:`mmsigma.analysis.samples.side_by_side`.
+        cost: File of the times and memory in the table; None where they are of the runs.
+        notes: What a reader should know besides.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Report:
     plots: Sequence[Plot] = ()
     samples: Sequence[tuple[str, Tiles]] = ()
     cost: str | None = None
+    notes: Sequence[str] = ()
 
 
 def draw(rows: Sequence[Row], metrics: Sequence[str], reference: str | None) -> list[Plot]:
@@ -160,6 +162,7 @@ def write_markdown(report: Report, path: str | Path, table_command: str) -> None
         f'# {report.title}',
         f'Written by `{report.command}`.',
         '\n'.join(f'- {name}: {text}' for name, text in facts(report) if name != 'command'),
+        *report.notes,
         RATES,
         f'<!-- table: {table_command} -->\n\n{table}\n\n{END}',
     ]
@@ -182,7 +185,7 @@ dt { color: #666; } dd { margin: 0; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; }
 th { vertical-align: bottom; border-bottom: 2px solid #888; }
-.number { text-align: right; white-space: nowrap; } .main { font-weight: 600; }
+.number { text-align: right; } td { white-space: nowrap; } .main { font-weight: 600; }
 tbody tr:hover { background: #f4f6f8; }
 .note { color: #555; font-size: 13px; }
 figure { margin: 1.2rem 0; } figure img { max-width: 100%; height: auto; }
@@ -195,8 +198,9 @@ figcaption { color: #555; font-size: 13px; }
 def as_html(report: Report) -> str:
     """The report as one HTML document."""
     items = ''.join(f'<dt>{_text(n)}</dt><dd>{_text(t)}</dd>\n' for n, t in facts(report))
+    notes = ''.join(f'\n<p>{_text(note)}</p>' for note in report.notes)
     parts = [
-        f'<h1>{_text(report.title)}</h1>\n<dl>\n{items}</dl>',
+        f'<h1>{_text(report.title)}</h1>\n<dl>\n{items}</dl>{notes}',
         f'<h2>Table</h2>\n<p>{_text(RATES)}</p>\n{_wide(formats.as_html(report.sheet))}',
     ]
     if report.plots:
