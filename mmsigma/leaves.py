@@ -142,7 +142,7 @@ def read(path: Path) -> Leaf | None:
         found[kind] = (*found.get(kind, ()), base)
     if set(found) != set(KINDS) or any(len(v) > 1 for k, v in found.items() if k != 'schedules'):
         return None
-    own, expected = _rest(code), _model(Leaf(found))
+    own, expected = _rest(code), model(Leaf(found))
     if not own.startswith(expected):
         raise InvalidSettingError(
             f'{path} has a model of its own, so another trunk, tuner or head cannot take the place '
@@ -175,7 +175,8 @@ def _rest(code: str) -> str:
     return ''.join(lines[(node.end_lineno or 0) if node else 0 :]).lstrip('\n')
 
 
-def _model(leaf: Leaf) -> str:
+def model(leaf: Leaf) -> str:
+    """What a leaf of these base files says of its model; see :mod:`mmsigma.leaf_model`."""
     return leaf_model.source(*(parsed(leaf[kind]) for kind in ('trunks', 'heads', 'datasets')))
 
 
@@ -190,7 +191,7 @@ def text(leaf: Leaf, folder: Path | None = None) -> str:
         for path in leaf.paths()
     ]
     listed = ''.join(f'    {name!r},\n' for name in names)
-    return f'_base_ = [\n{listed}]\n\n{_model(leaf)}{leaf.extra}'
+    return f'_base_ = [\n{listed}]\n\n{model(leaf)}{leaf.extra}'
 
 
 def changed(leaf: Leaf, parts: Mapping[str, str | None]) -> Leaf:

@@ -22,7 +22,10 @@ from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 _SCOPE = 'mmsigma'
 
 MODELS = Registry(
-    'model', parent=ROOT_MODELS, scope=_SCOPE, locations=['mmsigma.backbone', 'mmsigma.necks']
+    'model',
+    parent=ROOT_MODELS,
+    scope=_SCOPE,
+    locations=['mmsigma.backbone', 'mmsigma.heads', 'mmsigma.necks'],
 )
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=_SCOPE, locations=['mmsigma.hooks'])
 TRANSFORMS = Registry(

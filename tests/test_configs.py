@@ -15,6 +15,7 @@ from mmseg.structures import SegDataSample
 from mmsigma.analysis import params
 from mmsigma.backbone import AdaptedBackbone
 from tests.fixtures import ROOT, Workplace, logged
+from tests.trees import FOLDERS as BENCHMARKS
 
 # Parameters (adapters, neck, head) of each leaf, in its own trunk.
 LEAVES = {
@@ -63,8 +64,8 @@ LEAVES = {
     'demo/full_dinov2-s_linear_brain-238x196': (0, 0, 1_155),
     'demo/sigma_dinov2-s_linear_brain-238x196': (921_600, 0, 1_155),
 }
-# Of mmdet: tests/test_detection_configs.py.
-DETECTION = {'coco', 'coco_slice'}
+# Of mmdet: tests/test_detection_configs.py; benchmarks: tests/test_benchmark_configs.py.
+ELSEWHERE = {'coco', 'coco_slice', *BENCHMARKS}
 TINY = dict(embed_dim=64, depth=4, num_heads=2, img_size=64)  # no bottleneck above 64
 
 
@@ -76,7 +77,7 @@ def leaf_files():
     return sorted(
         path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
         for path in (ROOT / 'configs').rglob('*.py')
-        if not ({'_base_', 'grids', *DETECTION} & set(path.parts))
+        if not ({'_base_', 'grids', *ELSEWHERE} & set(path.parts))
     )
 
 

@@ -19,6 +19,8 @@ LEAVES = {
     'coco/full_dinov2-b_mask-rcnn_coco-1x': (0, 5_560_000, 17_543_920),
     'coco/full_dinov2-b_mask-rcnn_coco-3x': (0, 5_560_000, 17_543_920),
     'coco/full_dinov2-b_mask-rcnn_coco-short': (0, 5_560_000, 17_543_920),
+    'coco/lora_dinov2-b_mask-rcnn_coco-1x': (884_736, 5_560_000, 17_543_920),
+    'coco/mona_dinov2-b_mask-rcnn_coco-1x': (2_684_928, 5_560_000, 17_543_920),
     'coco/sigma_dinov2-b_cascade-mask-rcnn_coco-1x': (1_525_248, 5_560_000, 50_472_190),
     'coco/sigma_dinov2-b_dino_coco-1x': (1_525_248, 4_231_552, 18_687_308),
     'coco/sigma_dinov2-b_faster-rcnn_coco-1x': (1_525_248, 5_560_000, 14_900_640),
