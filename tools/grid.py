@@ -1,28 +1,38 @@
-"""Run a grid of trainings: ``python tools/grid.py GRID [--records DIR] [--jobs N] [--dry-run]``.
+"""Run a grid of trainings: ``python tools/grid.py GRID [--devices 0,1] [--jobs N] [--dry-run]``.
 
 Every run has a folder below ``work_dirs/<grid>`` and, when it is finished, a record: a small JSON
 file below ``results/<grid>``, from which ``tools/table.py`` makes tables. Started again, a grid
-skips runs that have their record and resumes those that have a checkpoint.
+skips runs that have their record and resumes those that have a checkpoint. docs/grids.md.
 """
 
 import argparse
 import json
 import os
-import subprocess
+import shlex
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmsigma import launch
-from mmsigma.analysis import grid, params, records
-from mmsigma.errors import InvalidSettingError
+from mmsigma.analysis import batch, grid, params, progress, records
+from mmsigma.analysis.jobs import Job
+from mmsigma.analysis.live import STATES, Board, Row
+from mmsigma.analysis.schedule import Schedule
+from mmsigma.errors import (
+    InvalidSettingError,
+    MMSigmaError,
+    StoppedError,
+    UnknownNameError,
+    unknown,
+)
 from mmsigma.files import write
 from mmsigma.hooks.atomic_checkpoint import latest
 
 TRAIN = Path(__file__).parent / 'train.py'
-TRIES = 2
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,66 +40,144 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('grid', help='path of the grid, such as configs/grids/camvid_peft.py')
     parser.add_argument('--records', help='where records go; default results/<grid>')
     parser.add_argument('--work-dir', help='where logs and checkpoints go; work_dirs/<grid>')
-    parser.add_argument('--jobs', type=int, default=1, help='runs at once')
+    parser.add_argument(
+        '--run', action='append', metavar='NAME', help='only this run; may be given several times'
+    )
+    parser.add_argument('--jobs', type=int, help='runs at once (1), on each of the devices')
+    parser.add_argument('--devices', help='GPUs to spread the runs over, such as 0,1,2,3')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm'],
+        default='none',
+        help='pytorch: each run by torchrun, on all devices; slurm: write a script for sbatch',
+    )
+    parser.add_argument(
+        '--processes', type=int, help='of each run under torchrun; default: one per device'
+    )
+    parser.add_argument(
+        '--sbatch', action='append', default=[], metavar='OPTION', help='--sbatch=--partition=gpu'
+    )
+    parser.add_argument(
+        '--checkpoint-interval', type=int, metavar='N', help='steps between checkpoints'
+    )
     parser.add_argument('--dry-run', action='store_true', help='list the runs and their state')
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ('jobs', 'processes', 'checkpoint_interval'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            option = f'--{name.replace("_", "-")}'
+            parser.error(f'{option} must be at least 1; given: {value}')
+    if args.processes and args.launcher == 'none':
+        parser.error('--processes needs --launcher pytorch, or slurm')
+    return args
 
 
 def main() -> None:
     args = parse_args()
     name = Path(args.grid).stem
-    folder = Path(args.records or Path('results') / name)
-    work_dir = Path(args.work_dir or Path('work_dirs') / name)
-    if args.jobs < 1:
-        raise InvalidSettingError(f'--jobs must be at least 1; given: {args.jobs}.')
+    folder, work_dir = folders(args)
+    devices = read_devices(args)
+    processes = args.processes or (max(1, len(devices)) if args.launcher == 'pytorch' else 1)
 
     runs, metric = grid.read(args.grid)
-    open_runs = [run for run in runs if not recorded(run, folder)]
-    say(f'{name}: {len(runs)} runs, {len(runs) - len(open_runs)} finished')
+    runs = chosen(runs, args.run)
+    states = {run.name: state(run, folder) for run in runs}
+    open_runs = [run for run in runs if states[run.name] == 'open']
+    failed = {n: text for n, text in states.items() if text not in ('open', 'finished')}
+    finished = len(runs) - len(open_runs) - len(failed)
+    print(f'{name}: {len(runs)} runs, {finished} finished', flush=True)
+    for problem in failed.values():
+        print(problem, file=sys.stderr, flush=True)
     if args.dry_run:
         for run in runs:
-            say(f'{run.name:<40}{"open" if run in open_runs else "finished"}')
-        return
-    counts = check(open_runs)
-    failed = []
-    with ThreadPoolExecutor(args.jobs) as pool:
-        waiting = {
-            pool.submit(train, run, metric, work_dir / run.name, folder, counts[run.method]): run
-            for run in open_runs
-        }
-        for done, future in enumerate(as_completed(waiting), 1):
-            run, problem = waiting[future], future.result()
-            say(f'[{done}/{len(open_runs)}] {run.name}: {problem or summary(run, folder)}')
-            if problem:
-                failed.append(run.name)
+            print(f'{run.name:<40}{"failed" if run.name in failed else states[run.name]}')
+            if run in open_runs and args.launcher == 'pytorch':
+                print(f'    {shlex.join(command(run, work_dir / run.name, args, processes))}')
+    elif args.launcher == 'slurm':
+        submit(args, name, open_runs, work_dir, processes)
+    else:
+        failed |= train(args, runs, states, metric, processes)
     if failed:
-        raise InvalidSettingError(
-            f'{len(failed)} of {len(open_runs)} runs failed: {", ".join(failed)}. Each has its '
-            f'output in {work_dir}/<run>/output.txt. Run the same command again to repeat them; '
-            'finished runs are skipped.'
-        )
+        raise InvalidSettingError(closing(failed, len(runs), work_dir))
 
 
-def recorded(run: grid.Run, folder: Path) -> bool:
-    """Whether the run has its record.
+def folders(args: argparse.Namespace) -> tuple[Path, Path]:
+    """Of records, and of work directories."""
+    name = Path(args.grid).stem
+    return (
+        Path(args.records or Path('results') / name),
+        Path(args.work_dir or Path('work_dirs') / name),
+    )
+
+
+def read_devices(args: argparse.Namespace) -> list[str]:
+    """The GPUs named, or none.
 
     Raises:
-        InvalidSettingError: It has one of another config.
+        InvalidSettingError: One twice, one that the machine does not have, or some for SLURM.
     """
+    if not args.devices:
+        return []
+    devices = args.devices.split(',')
+    if args.launcher == 'slurm':
+        raise InvalidSettingError('--devices is for this machine; SLURM gives each task its own.')
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    known = visible.split(',') if visible else list(map(str, range(torch.cuda.device_count())))
+    named = [d for d in devices if not d.startswith(('GPU-', 'MIG-'))]
+    if len(set(devices)) < len(devices) or not set(named) <= set(known):
+        raise InvalidSettingError(
+            f'--devices {args.devices}: name each GPU once; this machine has '
+            f'{", ".join(known) or "none"}.'
+        )
+    return devices
+
+
+def make_slots(
+    devices: Sequence[str], jobs: int, together: bool, processes: int
+) -> list[dict[str, str]]:
+    """The environment of each run that may go on at once; runs go to all devices in turn."""
+    if devices:
+        groups = [','.join(devices)] if together else list(devices)
+        return [{'CUDA_VISIBLE_DEVICES': group} for _ in range(jobs) for group in groups]
+    shared = jobs * processes
+    if shared == 1 or torch.cuda.is_available() or 'OMP_NUM_THREADS' in os.environ:
+        return [{} for _ in range(jobs)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return [{'OMP_NUM_THREADS': str(max(1, (cores or 1) // shared))} for _ in range(jobs)]
+
+
+def chosen(runs: list[grid.Run], names: Sequence[str] | None) -> list[grid.Run]:
+    """The runs of these names, or all.
+
+    Raises:
+        UnknownNameError: The grid has no such run.
+    """
+    known = [run.name for run in runs]
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError(unknown('run of this grid', name, known))
+    return [run for run in runs if not names or run.name in names]
+
+
+def state(run: grid.Run, folder: Path) -> str:
+    """``open``, ``finished``, or what is wrong with the record of this name."""
     path = folder / f'{run.name}.json'
     if not path.exists():
-        return False
-    saved = json.loads(path.read_text())['config']
+        return 'open'
+    try:
+        saved = json.loads(path.read_text())['config']
+    except (ValueError, KeyError, TypeError) as error:
+        return f'{path} is no record ({type(error).__name__}: {error}); remove it to run it anew'
     if saved != run.hash:
-        raise InvalidSettingError(
-            f'{path} is the record of another config ({saved}, this is {run.hash}). Remove the '
-            'record to run it anew, or give --records another folder.'
+        return (
+            f'{path} is the record of another config ({saved}, this is {run.hash}); remove it to '
+            'run it anew, or give --records another folder'
         )
-    return True
+    return 'finished'
 
 
-def check(runs: list[grid.Run]) -> dict[str, dict[str, float]]:
-    """Look for the data, and build every method once, before the first run.
+def check(runs: list[grid.Run], processes: int) -> dict[str, dict[str, float]]:
+    """Look for the data, and build every model once, before the first run.
 
     Raises:
         InvalidSettingError: Some do not build; all of them are named.
@@ -97,67 +185,143 @@ def check(runs: list[grid.Run]) -> dict[str, dict[str, float]]:
     counts: dict[str, dict[str, float]] = {}
     problems: dict[str, str] = {}
     for run in runs:
-        if run.method in counts or run.method in problems:
+        if run.model in counts or run.model in problems:
             continue
         try:
             launch.check_data(run.config, 'train_dataloader', 'val_dataloader', 'test_dataloader')
-            counts[run.method] = params.count(run.config)
+            if run.config.train_dataloader.batch_size % processes:
+                raise InvalidSettingError(
+                    f'{processes} processes cannot share a batch of '
+                    f'{run.config.train_dataloader.batch_size} evenly'
+                )
+            counts[run.model] = params.count(run.config)
         except Exception as error:  # whatever it is, it must not come up after hours
-            problems[run.method] = f'{type(error).__name__}: {error}'
+            problems[run.model] = f'{type(error).__name__}: {error}'
     if problems:
-        listed = '\n'.join(f'  {method}: {text}' for method, text in problems.items())
+        listed = '\n'.join(f'  {model}: {text}' for model, text in problems.items())
         raise InvalidSettingError(f'Nothing was run, for these do not build:\n{listed}')
     return counts
 
 
+def command(run: grid.Run, work_dir: Path, args: argparse.Namespace, processes: int) -> list[str]:
+    """The command line of a run; what it adds to the config is no part of the config's hash."""
+    words = [str(TRAIN), str(work_dir / 'run.py'), '--work-dir', str(work_dir)]
+    options = []
+    if args.launcher == 'pytorch':
+        elastic = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
+        words = [*elastic, *words, '--launcher', 'pytorch']
+        each = run.config.train_dataloader.batch_size // processes  # together, the config's batch
+        options.append(f'train_dataloader.batch_size={each}')
+    if args.checkpoint_interval:
+        options.append(f'default_hooks.checkpoint.interval={args.checkpoint_interval}')
+    if latest(work_dir) is not None:
+        words.append('--resume')
+    return [sys.executable, *words, *(['--cfg-options', *options] if options else [])]
+
+
 def train(
-    run: grid.Run, metric: str, work_dir: Path, folder: Path, counts: dict[str, float]
-) -> str | None:
-    """Train one run, twice if it breaks off, and write its record; a problem, or None."""
-    config = work_dir / 'run.py'
-    write(config, run.config.pretty_text.encode())
-    clock = work_dir / 'wall_seconds'
-    wall = float(clock.read_text()) if clock.exists() else 0.0
-    resident: int | None = None
-    for _ in range(TRIES):
-        command = [sys.executable, str(TRAIN), str(config), '--work-dir', str(work_dir)]
-        if latest(work_dir) is not None:
-            command.append('--resume')
-        start = time.monotonic()
-        with (work_dir / 'output.txt').open('ab') as output:
-            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-            status, peak = wait(process)
-        wall += time.monotonic() - start
-        write(clock, f'{wall:.1f}'.encode())
-        resident = peak if resident is None or peak is None else max(resident, peak)
-        if status == 0:
-            record = records.make(run, metric, work_dir, counts, wall, resident)
-            write(folder / f'{run.name}.json', (json.dumps(record, indent=2) + '\n').encode())
-            return None
-    last = (work_dir / 'output.txt').read_text(errors='replace').strip().splitlines()[-1:]
-    return f'failed with exit status {status}: {" ".join(last)[:300]}'
+    args: argparse.Namespace,
+    runs: Sequence[grid.Run],
+    states: Mapping[str, str],
+    metric: str,
+    processes: int,
+) -> dict[str, str]:
+    """Train what is open, as many at once as there are slots; what failed, and why.
+
+    Raises:
+        StoppedError: A signal ended it.
+    """
+    folder, work_dir = folders(args)
+    waiting = [run for run in runs if states[run.name] == 'open']
+    counts = check(waiting, processes)
+    rows = {run.name: Row(run.name, run.steps, states[run.name]) for run in runs}
+    for row in rows.values():
+        if row.state not in STATES:
+            row.state, row.note = 'failed', row.state
+
+    def job(run: grid.Run, slot: Mapping[str, str]) -> Job:
+        place = work_dir / run.name
+        return Job(run, place, partial(command, run, place, args, processes), slot)
+
+    def finish(job: Job) -> str:
+        threads = int(job.environment.get('OMP_NUM_THREADS', 0)) or None
+        record = records.make(
+            job.run, metric, job.work_dir, counts[job.run.model], job.wall, job.resident,
+            processes, threads,
+        )  # fmt: skip
+        write(folder / f'{job.run.name}.json', (json.dumps(record, indent=2) + '\n').encode())
+        return summary(record)
+
+    def look(job: Job) -> progress.Progress:
+        return progress.read(job.work_dir, metric, job.run.steps)
+
+    slots = make_slots(read_devices(args), args.jobs or 1, args.launcher == 'pytorch', processes)
+    with Board(Path(args.grid).stem, metric, list(rows.values())) as board:
+        schedule = Schedule(rows, board, slots, job, finish, look, explain)
+        failed = schedule.run(waiting)
+    if schedule.signals.asked:
+        left = sum(row.state == 'open' for row in rows.values())
+        raise StoppedError(
+            f'Stopped by {schedule.signals.asked}; {left} of {len(runs)} runs are open. The same '
+            'command goes on where they are.'
+        )
+    return failed
 
 
-def wait(process: subprocess.Popen) -> tuple[int, int | None]:
-    """Exit status and, where the system tells, peak resident bytes of a process."""
-    if not hasattr(os, 'wait4') or sys.platform != 'linux':  # elsewhere the unit is another
-        return process.wait(), None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * 1024
+def explain(error: Exception) -> str:
+    """What to say of an error of one run."""
+    if isinstance(error, OSError) and error.errno in launch.FULL:
+        error = launch.disk_full(error)
+    return str(error) if isinstance(error, MMSigmaError) else f'{type(error).__name__}: {error}'
 
 
-def summary(run: grid.Run, folder: Path) -> str:
+def submit(
+    args: argparse.Namespace, name: str, runs: list[grid.Run], work_dir: Path, processes: int
+) -> None:
+    """Write the script of a SLURM array for these runs, and say how to submit it."""
+    if not runs:
+        return
+    check(runs, processes)
+    words = [sys.executable, 'tools/grid.py', args.grid]
+    words[1] = os.path.relpath(__file__)
+    for option in ('records', 'work_dir', 'checkpoint_interval'):
+        value = getattr(args, option)
+        if value is not None:
+            words += [f'--{option.replace("_", "-")}', str(value)]
+    if processes > 1:
+        words += ['--launcher', 'pytorch', '--processes', str(processes)]
+    names = [run.name for run in runs]
+    text = batch.slurm(
+        name, names, words, os.getcwd(), str(work_dir), processes, args.jobs, args.sbatch
+    )
+    path = work_dir / 'array.sh'
+    write(path, text.encode())
+    print(f'{len(runs)} tasks: sbatch {shlex.quote(str(path))}')
+
+
+def summary(record: Mapping[str, Any]) -> str:
     """What came out of a run, in a line."""
-    record: dict[str, Any] = json.loads((folder / f'{run.name}.json').read_text())
-    last = record['validation'][-1] if record['validation'] else {}
-    values = ', '.join(f'{k} {v:g}' for k, v in last.items() if k != 'step')
+    last = {k: v for k, v in record['validation'][-1].items() if k != 'step' and v is not None}
+    values = ', '.join(f'{k} {v:g}' for k, v in last.items())
     return f'validation {values}; {record["wall_seconds"]:.0f} s'
 
 
-def say(message: str) -> None:
-    """A line of progress."""
-    print(message, flush=True)
+def closing(failed: dict[str, str], total: int, work_dir: Path) -> str:
+    """What failed, why, and how to run it again."""
+    listed = '\n'.join(f'  {name}: {problem}' for name, problem in failed.items())
+    given: list[str] = []
+    words = iter(sys.argv)
+    for word in words:
+        if word == '--run':
+            next(words, None)
+        elif not word.startswith('--run='):
+            given.append(word)
+    one = shlex.join(['python', *given, '--run', next(iter(failed))])
+    return (
+        f'{len(failed)} of {total} runs failed:\n{listed}\nEach has its output in '
+        f'{work_dir}/<run>/output.txt. Run the same command again to repeat them (finished runs '
+        f'are skipped, begun ones go on), or one alone:\n  {one}'
+    )
 
 
 if __name__ == '__main__':

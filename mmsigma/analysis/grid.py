@@ -1,9 +1,10 @@
-"""A grid of runs: methods x rates x seeds on one leaf config, each with a config of its own.
+"""A grid of runs: methods x trunks x rates x seeds, each with a config of its own.
 
 A grid file is a Python config::
 
     leaf = '../camvid/{method}_dinov2-s_fcn_camvid-448x336.py'   # from the grid file's folder
     methods = ['sigma', 'lora']           # or {'sigma-mean': {'tuner.gate': 'mean'}, ...}
+    trunks = ['dinov2-s', 'dinov2-b']     # if there are several: for {trunk} in the leaf's name
     settings = ['../_base_/schedules/adamw_200.py']              # merged into every run, in order
     options = {'optim_wrapper.type': ...}                        # and these, by dotted name
     rates = [1e-3, 3e-3]
@@ -25,7 +26,7 @@ from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 
 RATE, SEED = 'optim_wrapper.optimizer.lr', 'randomness.seed'
 _REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
-_KEYS = (*_REQUIRED, 'settings', 'options')
+_KEYS = (*_REQUIRED, 'trunks', 'settings', 'options')
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,24 @@ class Run:
         rate: Learning rate of the optimiser.
         seed: Seed of the run.
         config: The whole config.
+        trunk: What the grid calls it; empty where it has only one.
     """
 
     method: str
     rate: float
     seed: int
     config: Config
+    trunk: str = ''
+
+    @property
+    def model(self) -> str:
+        """What the runs of all rates and seeds share."""
+        return f'{self.method}_{self.trunk}' if self.trunk else self.method
 
     @property
     def name(self) -> str:
         """A name for files; unique in a grid."""
-        return f'{self.method}_lr{self.rate:g}_seed{self.seed}'
+        return f'{self.model}_lr{self.rate:g}_seed{self.seed}'
 
     @property
     def steps(self) -> int | None:
@@ -85,9 +93,22 @@ def read(path: str | Path) -> tuple[list[Run], str]:
             raise InvalidSettingError(f'Grid {path} needs `{name}`; it has {", ".join(grid)}.')
     named = isinstance(grid.methods, Mapping)
     methods = grid.methods if named else {method: {} for method in grid.methods}
+    trunks = grid.get('trunks') or ['']
+    if ('{trunk}' in grid.leaf) != bool(grid.get('trunks')):
+        raise InvalidSettingError(
+            f'Grid {path}: `trunks` and a leaf with {{trunk}} in its name belong together; given: '
+            f'{grid.get("trunks")} and {grid.leaf!r}.'
+        )
     runs = [
-        Run(method, float(rate), seed, _config(path, grid, method, options, rate, seed))
+        Run(
+            method,
+            float(rate),
+            seed,
+            _config(path, grid, method, trunk, {**options, RATE: rate, SEED: seed}),
+            trunk,
+        )
         for seed in grid.seeds
+        for trunk in trunks
         for method, options in methods.items()
         for rate in grid.rates
     ]
@@ -102,9 +123,9 @@ def read(path: str | Path) -> tuple[list[Run], str]:
 
 
 def _config(
-    path: Path, grid: Config, method: str, options: Mapping[str, Any], rate: float, seed: int
+    path: Path, grid: Config, method: str, trunk: str, options: Mapping[str, Any]
 ) -> Config:
-    leaf = path.parent / grid.leaf.format(method=method)
+    leaf = path.parent / grid.leaf.format(method=method, trunk=trunk)
     if not leaf.is_file():
         near = sorted(p.name for p in leaf.parent.glob('*.py'))[:20]
         raise InvalidSettingError(
@@ -114,5 +135,5 @@ def _config(
     config = Config.fromfile(leaf)
     for settings in grid.get('settings', []):
         config.merge_from_dict(Config.fromfile(path.parent / settings).to_dict())
-    config.merge_from_dict({**grid.get('options', {}), **options, RATE: rate, SEED: seed})
+    config.merge_from_dict({**grid.get('options', {}), **options})
     return config
