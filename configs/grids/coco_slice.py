@@ -9,7 +9,7 @@ options = {
     'default_hooks.checkpoint.interval': 100,
     'default_hooks.visualization.draw': False,
 }
-# The heads' rate; what is inside the trunk learns at a tenth of it.
+# The heads' rate; what is inside the trunk learns at a twentieth of it.
 rates = [1e-3]
 seeds = [0]
 metric = 'coco/segm_mAP'

@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/trunks/dinov2-s.py',
+    '../_base_/tuners/frozen.py',
+    '../_base_/heads/mask2former-panoptic-small.py',
+    '../_base_/datasets/coco_slice_overfit_panoptic.py',
+    '../_base_/schedules/adamw_coco_overfit.py',
+    '../_base_/runtime/mmdet.py',
+]
+
+pad = _base_.pad_tokens * _base_.strides[-1]
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=pad, **_base_.normalisation),
+    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
+    neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
+)
