@@ -1,5 +1,5 @@
-# AdamW, 12 epochs of 100 images at batch 2, a polynomial decay to zero; a twentieth of the heads' rate
-# inside the trunk.
+# AdamW, 12 epochs of 100 images at batch 2, a polynomial decay to zero; a twentieth of the heads'
+# rate inside the trunk.
 _base_ = 'adamw_coco_slice.py'
 
 max_iters = 600
