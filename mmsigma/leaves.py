@@ -213,15 +213,17 @@ def changed(leaf: Leaf, parts: Mapping[str, str | None]) -> Leaf:
     has = task_of_data(data)
     if task == has:
         return leaf
-    # Data for several tasks is in a file for each, and the task ends its name.
-    other = data.with_name(f'{data.stem.removesuffix(f"_{has}")}_{task}.py')
-    if not other.is_file():
+    # Data for several tasks is in a file for each, of which all or all but one end in the task.
+    stem = data.stem.removesuffix(f'_{has}')
+    others = [data.with_name(f'{name}.py') for name in (f'{stem}_{task}', stem)]
+    fit = [path for path in others if path.is_file() and task_of_data(path) == task]
+    if not fit:
         heads = sorted({path for f in folders for path in (f / 'heads').glob('*.py')})
         raise InvalidSettingError(
             f'Head {leaf["heads"].stem} is for {task}, the data {data.stem} for {has}. Heads for '
             f'it: {", ".join(path.stem for path in heads if task_of_head(path) == has)}.'
         )
-    return leaf.replaced('datasets', other)
+    return leaf.replaced('datasets', fit[0])
 
 
 def compose(path: Path, parts: Mapping[str, str | None]) -> Config:
@@ -239,8 +241,8 @@ def compose(path: Path, parts: Mapping[str, str | None]) -> Config:
     """
     with tempfile.TemporaryDirectory(prefix='mmsigma-') as folder:
         config = Config.fromfile(_write(path, parts, Path(folder)))
-    config._filename = str(path.with_name(f'{_name(path.stem, parts)}.py'))
-    return config
+    name = path.with_name(f'{_name(path.stem, parts)}.py')
+    return Config(config._cfg_dict, cfg_text=config.text, filename=name)
 
 
 def _write(path: Path, parts: Mapping[str, str | None], folder: Path) -> Path:

@@ -37,7 +37,9 @@ benchmarks = {
         schedule='adamw_coco_slice',
     ),
     'coco-slice-overfit': dict(
-        folder='coco_slice', data=['coco_slice_overfit'], schedule='adamw_coco_overfit'
+        folder='coco_slice',
+        data=['coco_slice_overfit_detection', 'coco_slice_overfit', 'coco_slice_overfit_panoptic'],
+        schedule='adamw_coco_overfit',
     ),
     'voc-1x': dict(folder='voc', data=['voc_detection'], schedule='adamw_voc_1x'),
     'brain-238x196': dict(folder='demo', data=['brain_mni152'], schedule='adamw_60'),

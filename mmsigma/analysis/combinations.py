@@ -1,7 +1,9 @@
 """Every leaf config that there can be: benchmarks x heads x trunks x tuners."""
 
-from collections.abc import Collection, Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ _RUNTIME = {'semantic': 'mmseg', 'depth': 'mmseg_depth'}
 
 def benchmarks(base: Path) -> dict[str, dict[str, Any]]:
     """What leaves can be about, by the end of their names: see ``_base_/benchmarks.py``."""
-    return Config.fromfile(base / 'benchmarks.py').benchmarks.to_dict()
+    return leaves.parsed(base / 'benchmarks.py').benchmarks.to_dict()
 
 
 def compose(base: Path, benchmark: str, tuner: str, trunk: str, head: str) -> tuple[Path, Leaf]:
@@ -67,8 +69,13 @@ def compose(base: Path, benchmark: str, tuner: str, trunk: str, head: str) -> tu
     return path, Leaf(bases)
 
 
-def heads(base: Path, data: Collection[str]) -> list[str]:
+def heads(base: Path, data: Sequence[str]) -> list[str]:
     """The heads that one of some data sets is for, and whose classes can be made to fit."""
+    return list(_heads(base, tuple(data)))
+
+
+@cache
+def _heads(base: Path, data: tuple[str, ...]) -> list[str]:
     trunk = leaves.find('trunks', 'dinov2-b', [base])
     found = []
     for path in sorted((base / 'heads').glob('*.py')):
@@ -94,7 +101,7 @@ def names(
     Raises:
         UnknownNameError: A pattern that fits nothing.
     """
-    refused = Config.fromfile(base / 'refused.py').refused.to_dict()
+    refused = leaves.parsed(base / 'refused.py').refused.to_dict()
     known = benchmarks(base)
     trunks = _fitting(base, 'trunks', trunk)
     tuners = _fitting(base, 'tuners', tuner)
@@ -121,17 +128,18 @@ def _fitting(base: Path, kind: str, pattern: str) -> list[str]:
 
 def refusals(base: Path) -> dict[str, list[str]]:
     """By tuner, the trunks that cannot carry it; found by building each, cut to a few blocks."""
-    tuners = {path.stem: Config.fromfile(path).tuner for path in _files(base, 'tuners')}
+    tuners = {path.stem: leaves.parsed(path).tuner for path in _files(base, 'tuners')}
     found: dict[str, list[str]] = {}
     for path in _files(base, 'trunks'):
         for name, tuner in tuners.items():
-            if refuses(Config.fromfile(path), tuner):
+            if refuses(leaves.parsed(path), tuner):
                 found.setdefault(name, []).append(path.stem)
     return {name: found[name] for name in sorted(found)}
 
 
 def refuses(config: Config, tuner: Mapping[str, Any]) -> bool:
     """Whether the trunk of a config cannot carry a tuner."""
+    config = copy.deepcopy(config)
     if config.trunk.type.startswith('Timm'):
         short = _SHORT.get(config.trunk.type, {'depth': 2})
         config.trunk.model_args = {**config.trunk.get('model_args', {}), **short}
