@@ -35,17 +35,23 @@ LEAVES = {
     'coco_slice/frozen_dinov2-s_cascade-mask-rcnn_coco-slice': (0, 3_298_144, 50_472_190),
     'coco_slice/frozen_dinov2-s_dino_coco-slice': (0, 3_002_560, 18_687_308),
     'coco_slice/frozen_dinov2-s_faster-rcnn_coco-slice': (0, 3_298_144, 14_900_640),
-    'coco_slice/frozen_dinov2-s_mask-rcnn-small_coco-slice-overfit': (0, 861_888, 4_202_751),
-    'coco_slice/frozen_dinov2-s_mask-rcnn-small_coco-slice': (0, 861_888, 4_202_751),
+    'coco_slice/frozen_dinov2-s_mask-rcnn-small_coco-slice-overfit': (0, 861_888, 4_204_686),
+    'coco_slice/frozen_dinov2-s_mask-rcnn-small_coco-slice': (0, 861_888, 4_204_686),
     'coco_slice/frozen_dinov2-s_mask-rcnn_coco-slice': (0, 3_298_144, 17_543_920),
     'coco_slice/frozen_dinov2-s_mask2former-panoptic_coco-slice': (0, 3_298_144, 19_808_070),
+    'coco_slice/frozen_dinov2-s_mask2former-panoptic-small_coco-slice-overfit': (
+        0,
+        3_002_560,
+        7_406_790,
+    ),
     'coco_slice/frozen_dinov2-s_mask2former_coco-slice': (0, 3_298_144, 19_794_449),
     'coco_slice/frozen_dinov2-s_retinanet_coco-slice': (0, 3_691_712, 6_463_220),
+    'coco_slice/frozen_dinov2-s_retinanet-small_coco-slice-overfit': (0, 1_256_128, 1_462_004),
     'coco_slice/full_dinov2-s_cascade-mask-rcnn_coco-slice': (0, 3_298_144, 50_472_190),
     'coco_slice/full_dinov2-s_dino_coco-slice': (0, 3_002_560, 18_687_308),
     'coco_slice/full_dinov2-s_faster-rcnn_coco-slice': (0, 3_298_144, 14_900_640),
-    'coco_slice/full_dinov2-s_mask-rcnn-small_coco-slice-overfit': (0, 861_888, 4_202_751),
-    'coco_slice/full_dinov2-s_mask-rcnn-small_coco-slice': (0, 861_888, 4_202_751),
+    'coco_slice/full_dinov2-s_mask-rcnn-small_coco-slice-overfit': (0, 861_888, 4_204_686),
+    'coco_slice/full_dinov2-s_mask-rcnn-small_coco-slice': (0, 861_888, 4_204_686),
     'coco_slice/full_dinov2-s_mask-rcnn_coco-slice': (0, 3_298_144, 17_543_920),
     'coco_slice/full_dinov2-s_mask2former-panoptic_coco-slice': (0, 3_298_144, 19_808_070),
     'coco_slice/full_dinov2-s_mask2former_coco-slice': (0, 3_298_144, 19_794_449),
@@ -53,12 +59,18 @@ LEAVES = {
     'coco_slice/sigma_dinov2-s_cascade-mask-rcnn_coco-slice': (921_600, 3_298_144, 50_472_190),
     'coco_slice/sigma_dinov2-s_dino_coco-slice': (921_600, 3_002_560, 18_687_308),
     'coco_slice/sigma_dinov2-s_faster-rcnn_coco-slice': (921_600, 3_298_144, 14_900_640),
-    'coco_slice/sigma_dinov2-s_mask-rcnn-small_coco-slice-overfit': (921_600, 861_888, 4_202_751),
-    'coco_slice/sigma_dinov2-s_mask-rcnn-small_coco-slice': (921_600, 861_888, 4_202_751),
+    'coco_slice/sigma_dinov2-s_mask-rcnn-small_coco-slice-overfit': (921_600, 861_888, 4_204_686),
+    'coco_slice/sigma_dinov2-s_mask-rcnn-small_coco-slice': (921_600, 861_888, 4_204_686),
     'coco_slice/sigma_dinov2-s_mask-rcnn_coco-slice': (921_600, 3_298_144, 17_543_920),
     'coco_slice/sigma_dinov2-s_mask2former-panoptic_coco-slice': (921_600, 3_298_144, 19_808_070),
+    'coco_slice/sigma_dinov2-s_mask2former-panoptic-small_coco-slice-overfit': (
+        921_600,
+        3_002_560,
+        7_406_790,
+    ),
     'coco_slice/sigma_dinov2-s_mask2former_coco-slice': (921_600, 3_298_144, 19_794_449),
     'coco_slice/sigma_dinov2-s_retinanet_coco-slice': (921_600, 3_691_712, 6_463_220),
+    'coco_slice/sigma_dinov2-s_retinanet-small_coco-slice-overfit': (921_600, 1_256_128, 1_462_004),
     'coco_slice/sigma_sam2-hiera-t_cascade-mask-rcnn_coco-slice': (897_312, 2_729_984, 50_472_190),
     'coco_slice/sigma_sam2-hiera-t_dino_coco-slice': (897_312, 2_115_584, 18_687_308),
     'coco_slice/sigma_sam2-hiera-t_faster-rcnn_coco-slice': (897_312, 2_729_984, 14_900_640),
@@ -74,7 +86,7 @@ LEAVES = {
     'coco_slice/sigma_swin-t_mask2former_coco-slice': (859_584, 0, 19_900_945),
     'coco_slice/sigma_swin-t_retinanet_coco-slice': (859_584, 4_474_880, 6_463_220),
 }
-BOXES = ('retinanet', 'faster-rcnn', 'dino')
+BOXES = ('retinanet', 'retinanet-small', 'faster-rcnn', 'dino')
 
 
 def parse(name):
@@ -106,7 +118,8 @@ def test_a_leaf_states_no_fact_of_its_own(name):
     task = 'panoptic' if 'panoptic' in head else 'detection' if head in BOXES else 'instance'
     slice_part, _, schedule = dataset.removeprefix('coco').removeprefix('-').partition('-')
     if slice_part == 'slice':
-        data = f'coco_slice_{"overfit" if schedule else task}'
+        data = 'coco_slice_overfit' if schedule else 'coco_slice'
+        data += '' if schedule and task == 'instance' else f'_{task}'
         schedule = f'adamw_coco_{schedule or "slice"}'
     else:
         data, schedule = f'coco_{task}', f'adamw_coco_{slice_part}'

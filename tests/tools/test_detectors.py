@@ -51,6 +51,30 @@ def test_trains_and_evaluates(head, trunk, place):
     assert [n for n in state if n.startswith('backbone.adapters.')]
 
 
+@pytest.mark.parametrize(
+    ('head', 'threshold'),
+    [
+        ('mask-rcnn-small', 'rcnn__score_thr'),
+        ('retinanet-small', 'score_thr'),
+        ('mask2former-panoptic-small', 'iou_thr'),
+    ],
+)
+def test_learns_and_is_judged_on_the_same_images(head, threshold, place):
+    """The overfit leaves: validation is on the training images."""
+    name = f'coco_slice/sigma_dinov2-s_{head}_coco-slice-overfit'
+    changes = {f'model__test_cfg__{threshold}': 0.0}  # two steps find nothing with certainty
+    work = place.root / f'overfit-{head}'
+    assert place.call('train', write(place, name, **changes), '--work-dir', work) == 0
+    assert len(logged(work)) == 2
+    (folder,) = work.glob('*_*/vis_data')
+    (scores,) = [
+        line
+        for line in map(json.loads, (folder / 'scalars.json').read_text().splitlines())
+        if 'loss' not in line
+    ]
+    assert any(key.endswith(('bbox_mAP', 'PQ')) for key in scores)
+
+
 def pictures(work):
     """Names of the pictures that a run drew."""
     return sorted(path.name for path in work.glob('*/vis_data/vis_image/*.png'))
