@@ -15,17 +15,17 @@ from mmsigma.errors import DataError
 REMOTE = '://'
 
 
-def _datasets(config: Any) -> Iterator[Mapping]:
+def dataset_configs(config: Any) -> Iterator[Mapping]:
     """Every dataset config inside ``config``, wrappers (Repeat, Concat) looked through."""
     if isinstance(config, Mapping):
         if 'data_prefix' in config or 'data_root' in config:
             yield config
         else:
             for value in config.values():
-                yield from _datasets(value)
+                yield from dataset_configs(value)
     elif isinstance(config, list | tuple):
         for value in config:
-            yield from _datasets(value)
+            yield from dataset_configs(value)
 
 
 def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
@@ -40,7 +40,7 @@ def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
         DataError: A path that does not exist, an image folder without images, or annotations that
             :func:`mmsigma.datasets.coco_check.check_annotations` refuses.
     """
-    for dataset in _datasets(config):
+    for dataset in dataset_configs(config):
         root = str(dataset.get('data_root') or '')
         if REMOTE in root:
             continue
@@ -145,11 +145,7 @@ def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
             ) from error
         except OSError as error:
             raise DataError(f'{path} cannot be read as a label image: {error}.') from error
-        values = np.unique(label).astype(int)
-        if info.get('reduce_zero_label'):  # as mmseg's LoadAnnotations does it
-            values = np.where((values == 0) | (values == 255), 255, values - 1)
-        if info.get('label_map'):
-            values = np.array([info['label_map'].get(int(v), int(v)) for v in values])
+        values = trained_values(np.unique(label).astype(int), info)
         wrong = [int(v) for v in values if v != ignore and not 0 <= v < len(classes)]
         if wrong:
             raise DataError(
@@ -158,3 +154,18 @@ def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
                 'labels, or set classes, label_map or reduce_zero_label.'
             )
     return len(indices)
+
+
+def trained_values(values: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
+    """Labels that training sees for these values of a label file, as mmseg's LoadAnnotations does.
+
+    Args:
+        values: Values of the file, as integers of any shape.
+        info: What the dataset says of the image.
+    """
+    if info.get('reduce_zero_label'):
+        values = np.where((values == 0) | (values == 255), 255, values - 1)
+    if info.get('label_map'):
+        renamed = [info['label_map'].get(int(v), int(v)) for v in values.ravel()]
+        values = np.array(renamed, values.dtype).reshape(values.shape)
+    return values
