@@ -53,6 +53,7 @@ def test_runs_once_and_becomes_a_table(place, write_grid, capsys):
     assert [line['step'] for line in record['validation']] == [2, 4]
     assert set(record['test']) == {'aAcc', 'mIoU', 'mAcc'}
     assert record['share_percent'] > 0 < record['seconds_per_step']
+    assert len(record['by_class']['test']) == 11 and record['setting']['dataset'] == 'camvid'
     assert record['peak_memory_mib'] > 100
     assert record['versions']['torch'] and record['device']
 
