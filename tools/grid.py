@@ -320,7 +320,8 @@ def closing(failed: dict[str, str], total: int, work_dir: Path) -> str:
     return (
         f'{len(failed)} of {total} runs failed:\n{listed}\nEach has its output in '
         f'{work_dir}/<run>/output.txt. Run the same command again to repeat them (finished runs '
-        f'are skipped, begun ones go on), or one alone:\n  {one}'
+        'are skipped, begun ones go on; what ended in NaN would again: change its rate), or one '
+        f'alone:\n  {one}'
     )
 
 

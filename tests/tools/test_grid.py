@@ -7,9 +7,10 @@ import subprocess
 import time
 
 import pytest
+from mmengine.config import Config
 
 from mmsigma.analysis import grid, records
-from tests.fixtures import ROOT
+from tests.fixtures import ROOT, logged
 
 GRID = """
 leaf = '{leaf}'
@@ -74,10 +75,13 @@ def test_runs_once_and_becomes_a_table(place, write_grid, capsys):
     assert place.call('table', folder, '--write', place.root / 'none.md') == 1
     assert picture.read_bytes().startswith(b'\x89PNG')
 
-    # A record of another config is never taken for this one's.
+    # A record of another config is never taken for this one's; what has none would still be run.
     path.write_text(path.read_text().replace("'train_cfg.val_interval': 2", "'max_iters': 5"))
-    assert place.call('grid', path) == 1
-    assert 'record of another config' in capsys.readouterr().err
+    (folder / 'frozen_lr0.001_seed0.json').unlink()
+    assert place.call('grid', path, '--dry-run') == 1
+    said = capsys.readouterr()
+    assert 'record of another config' in said.err and '1 of 2 runs failed' in said.err
+    assert 'frozen_lr0.001_seed0                    open' in said.out
 
 
 def test_killed_in_the_middle_it_goes_on(place, write_grid):
@@ -105,6 +109,59 @@ def test_killed_in_the_middle_it_goes_on(place, write_grid):
     assert validation[-1]['step'] == 60
 
 
+def test_asked_to_stop_it_saves_the_step_in_flight(place, write_grid):
+    path = write_grid('stopped', iters=60, replace=ALONE)
+    process = subprocess.Popen(
+        place.command('grid', path),
+        cwd=place.root,
+        env={**os.environ, **place.env},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = place.root / 'work_dirs/stopped/sigma_lr0.001_seed0'
+    deadline = time.monotonic() + 180
+    while not logged(run) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert '1 of 1 runs are open' in process.communicate()[1]
+    assert process.returncode == 75
+    steps = max(logged(run))
+    assert (run / 'last_checkpoint').read_text().endswith(f'iter_{steps}.pth')
+    done = place.spawn('grid', path, '--checkpoint-interval', 7)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(logged(run, last_run=True)) == list(range(steps + 1, 61))
+    assert names(place.root / 'results/stopped') == ['sigma_lr0.001_seed0']
+    assert (run / 'iter_56.pth').exists()  # of the option, which is no part of the hash
+
+
+def test_torchrun_shares_the_batch_of_the_config(place, write_grid):
+    path = write_grid('shared', replace=ALONE)
+    done = place.spawn('grid', path, '--launcher', 'pytorch', '--processes', 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = (place.root / 'results/shared').glob('*.json')
+    assert json.loads(file.read_text())['processes'] == 2
+    work_dir = place.root / f'work_dirs/shared/{file.stem}'
+    assert Config.fromfile(work_dir / 'run.py').train_dataloader.batch_size == 1
+    assert 'GPU number: 2' in (work_dir / 'output.txt').read_text()
+
+
+def test_commands_and_scripts_for_other_machines(place, write_grid, capsys):
+    path = write_grid('elsewhere')
+    assert place.call('grid', path, '--dry-run', '--launcher', 'pytorch', '--processes', 2) == 0
+    out = capsys.readouterr().out
+    assert out.count('torch.distributed.run --standalone --nproc-per-node=2') == 2
+    assert place.call('grid', path, '--launcher', 'slurm', '--run', 'sigma_lr0.001_seed0') == 0
+    script = place.root / 'work_dirs/elsewhere/array.sh'
+    assert f'sbatch {script.relative_to(place.root)}' in capsys.readouterr().out
+    assert '--array=0-0' in script.read_text() and 'frozen' not in script.read_text()
+    assert place.call('grid', path, '--run', 'sigma_lr0.1_seed0') == 1
+    assert "Did you mean 'sigma_lr0.001_seed0'" in capsys.readouterr().err
+    assert place.call('grid', path, '--devices', '0,0') == 1
+    assert place.call('grid', path, '--launcher', 'pytorch', '--processes', 3) == 1
+    assert '3 processes cannot share a batch of 2' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('replace', 'said'),
     [
@@ -130,6 +187,10 @@ def test_a_run_that_fails_does_not_stop_the_others(place, write_grid):
     done = place.spawn('grid', path, '--jobs', 2)
     assert done.returncode == 1
     assert 'Run the same command again' in done.stderr
+    assert '1 of 2 runs failed:\n  sigma_lr1e+30_seed0: ended in NaN: The loss' in done.stderr
+    assert '--run sigma_lr1e+30_seed0' in done.stderr
+    output = place.root / 'work_dirs/failing/sigma_lr1e+30_seed0/output.txt'
+    assert output.read_text().count('error: ') == 1  # no second try
     assert names(place.root / 'results/failing') == ['sigma_lr0.001_seed0']
 
 
