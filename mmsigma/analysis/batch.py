@@ -29,7 +29,7 @@ def slurm(
 ) -> str:
     """The text of a SLURM array script.
 
-    A job that is pre-empted is requeued, and one near its time limit gets SIGTERM two minutes
+    A job that is preempted is requeued, and one near its time limit gets SIGTERM two minutes
     before; either way the run in it saves its last step.
 
     Args:

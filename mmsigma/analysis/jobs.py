@@ -26,7 +26,7 @@ _CLOCK_SECONDS = 30.0
 _FINAL = {
     NonFiniteLossError.status: 'ended in NaN',
     DiskFullError.status: 'ended with the disk full',
-    StoppedError.status: 'was stopped from outside; it goes on where it was',
+    StoppedError.status: 'was stopped; it goes on where it was',
 }
 
 

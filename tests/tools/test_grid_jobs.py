@@ -47,7 +47,7 @@ FAIL = "import sys; print('\\nerror: {}', file=sys.stderr); sys.exit({})"
         (1, 2, 'failed with exit status 1: what is wrong'),
         (3, 1, 'ended in NaN: what is wrong'),
         (74, 1, 'ended with the disk full: what is wrong'),
-        (75, 1, 'was stopped from outside; it goes on where it was: what is wrong'),
+        (75, 1, 'was stopped; it goes on where it was: what is wrong'),
     ],
 )
 def test_what_may_be_luck_is_tried_again_once(tmp_path, status, tries, said):
