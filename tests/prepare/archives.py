@@ -127,7 +127,7 @@ def coco_stuff() -> Archives:
         for split, numbers in splits.items()
     }
     archives['stuffthingmaps_trainval2017.zip'] = {
-        f'{split}/{i:012}.png': label(0, 10, 12, 26, 91, 181, 255)
+        f'{split}/{i:012}.png': label(0, 10, 12, 24, 26, 91, 181, 255)
         for split, numbers in splits.items()
         for i in numbers
     }

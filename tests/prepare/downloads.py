@@ -88,7 +88,7 @@ DOWNLOADS = {
         ],
         {
             'coco_stuff164k/annotations/val2017/000000000007_labelTrainIds.png': [
-                0, 10, 11, 24, 80, 170, 255,
+                0, 10, 11, 23, 24, 80, 170, 255,
             ]
         },
     ),
