@@ -59,6 +59,10 @@ class DiskFullError(MMSigmaError, OSError):
     status = 74  # EX_IOERR
 
 
+class LaunchError(MMSigmaError, RuntimeError):
+    """Processes that do not find each other, do not fit together, or have lost one of them."""
+
+
 class NothingToResumeError(MMSigmaError, FileNotFoundError):
     """``--resume`` in a work directory without a checkpoint."""
 

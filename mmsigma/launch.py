@@ -6,19 +6,20 @@ import inspect
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine import runner
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.device import get_device
-from mmengine.dist import is_distributed, is_main_process
 
 from mmsigma import leaves
 from mmsigma.datasets.check import REMOTE, check_paths
+from mmsigma.distributed import strategies
+from mmsigma.distributed.checks import check_job, check_kind, check_optimizer
+from mmsigma.distributed.connect import agree, connect, lost_process
+from mmsigma.distributed.runner import Runner, StrategyRunner
 from mmsigma.errors import (
     CheckpointMismatchError,
     DiskFullError,
@@ -27,11 +28,12 @@ from mmsigma.errors import (
     UnknownNameError,
     unknown,
 )
-from mmsigma.files import write
 
 GUARD = 'CheckpointGuardHook'
 # Added to every training, so that no config need name them and none differs by them.
 _TRAINING_HOOKS = ('PendingValidationHook', 'StopHook')
+# Added to every run of several processes.
+_JOB_HOOKS = ('MeanLossHook', 'SameBuffersHook', 'RankCheckHook')
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
 PARTS = ('trunk', 'tuner', 'head')
@@ -45,37 +47,11 @@ _SETTINGS = {
     'efficient_conv_bn_eval',
     'find_unused_parameters',
     'model_wrapper_cfg',
+    'strategy',
+    'sync_bn',
     'tta_model',
     'tta_pipeline',
 }
-
-
-class Runner(runner.Runner):
-    """MMEngine's runner, which changes no file of an earlier run before it has a checkpoint itself.
-
-    Upstream writes its config into the work directory before it has read a checkpoint or a label;
-    a run that fails on those would replace the config of a good run, and so would a test.
-    """
-
-    _dumped = False
-
-    def setup_env(self, env_cfg: dict) -> None:
-        """Set up the processes; upstream would look for a GPU even where there is none."""
-        if self.launcher == 'pytorch' and get_device() == 'cpu' and not is_distributed():
-            torch.distributed.init_process_group('gloo')
-        super().setup_env(env_cfg)
-
-    def dump_config(self) -> None:
-        """Nothing yet; see :meth:`call_hook`."""
-
-    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """Call all hooks; when they let the first checkpoint be saved, write the config."""
-        super().call_hook(fn_name, **kwargs)
-        if fn_name == 'before_save_checkpoint' and not self._dumped:
-            self._dumped = True
-            if is_main_process():
-                name = Path(self.cfg.filename or f'{self.timestamp}.py').name
-                write(Path(self.work_dir) / name, self.cfg.pretty_text.encode())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='job launcher',
+    )
+    parser.add_argument(
+        '--strategy',
+        metavar='NAME',
+        help='how processes share the model: ddp, fsdp, deepspeed, or the path of a config',
     )
     # torch.distributed.launch passes it; torchrun sets the environment variable instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -126,15 +107,13 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     parts = {f'{part}s': getattr(args, part, None) for part in PARTS}
     config = leaves.compose(path, parts) if any(parts.values()) else Config.fromfile(path)
+    if getattr(args, 'strategy', None):
+        strategies.merge(config, args.strategy)
     for key in args.cfg_options or {}:
         _check_override(config, key)
     config.merge_from_dict(args.cfg_options or {})
     config.launcher = args.launcher
-    if args.launcher != 'none' and get_device() == 'cpu':
-        # Upstream's default wrapper names a GPU for each process.
-        config.setdefault(
-            'model_wrapper_cfg', ConfigDict(type='MMDistributedDataParallel', device_ids=None)
-        )
+    strategies.prepare(config)
     if args.work_dir:
         config.work_dir = args.work_dir
     elif not config.get('work_dir'):
@@ -188,32 +167,67 @@ def _add_plugin(config: Config) -> None:
 
 def add_training_hooks(config: Config) -> None:
     """Let the training be stopped and go on without loss; see the hooks' own words."""
+    _add_hooks(config, _TRAINING_HOOKS)
+
+
+def _add_hooks(config: Config, names: Iterable[str]) -> None:
     config.custom_hooks = [
         *(config.get('custom_hooks') or []),
-        *(ConfigDict(type=f'mmsigma.{h}') for h in _TRAINING_HOOKS if not has_hook(config, h)),
+        *(ConfigDict(type=f'mmsigma.{h}') for h in names if not has_hook(config, h)),
     ]
 
 
+def start(config: Config, trains: bool) -> None:
+    """Let the processes of a job meet and check that they fit together; before anything is built.
+
+    Args:
+        config: What :func:`load_config` gave.
+        trains: Whether its optimiser will be used.
+
+    Raises:
+        LaunchError: They did not meet, or differ in their devices.
+        InvalidSettingError: See :func:`mmsigma.distributed.checks.check_job`.
+    """
+    connect(config.launcher, (config.get('env_cfg') or {}).get('dist_cfg'))
+    check_job(config, trains)
+    if config.launcher != 'none':
+        _add_hooks(config, _JOB_HOOKS)
+
+
+def build_runner(config: Config) -> Runner | StrategyRunner:
+    """MMEngine's runner of this config: that of strategies where it names one."""
+    return (StrategyRunner if config.get('strategy') else Runner).from_cfg(config)
+
+
 def check_data(config: Config, *loaders: str) -> None:
-    """Check the paths of these dataloaders before anything is built.
+    """Check the paths of these dataloaders before anything is built, on every machine of the job.
 
     Raises:
         DataError: See :func:`mmsigma.datasets.check.check_paths`.
     """
-    for name in loaders:
-        loader = config.get(name)
-        if loader:
-            check_paths(loader.get('dataset') or {}, name, config.get('default_scope'))
+
+    def check() -> None:
+        for name in loaders:
+            loader = config.get(name)
+            if loader:
+                check_paths(loader.get('dataset') or {}, name, config.get('default_scope'))
+
+    agree(check)
 
 
-def check_checkpoint(path: str | Path, resume: bool = False) -> None:
-    """Check that a local checkpoint can be read before anything is built.
+def check_checkpoint(path: str | Path, config: Config | None = None) -> None:
+    """Check that a local checkpoint can be read before anything is built, on every machine.
 
     Raises:
-        CheckpointMismatchError: It does not exist, is truncated or no checkpoint at all, or, to
-            resume from, has no optimiser state.
+        CheckpointMismatchError: It does not exist, is truncated or no checkpoint at all, is of
+            another strategy, or, to resume from, has no optimiser state.
     """
+    agree(lambda: _check_checkpoint(path, config or Config()))
+
+
+def _check_checkpoint(path: str | Path, config: Config) -> None:
     file = Path(path).expanduser()
+    check_kind(file, config)
     if REMOTE in str(path) or file.is_dir():  # DeepSpeed's checkpoints are folders
         return
     near = sorted(p.name for p in file.parent.glob('*.pth') if p.name != file.name)[:8]
@@ -227,12 +241,15 @@ def check_checkpoint(path: str | Path, resume: bool = False) -> None:
             f'{file} ({file.stat().st_size:,} bytes) cannot be read as a checkpoint: '
             f'{str(error).splitlines()[0]}. It is truncated or something else; {there}.'
         ) from error
-    if resume and 'optimizer' not in checkpoint:
+    if not config.get('resume'):
+        return
+    if 'optimizer' not in checkpoint:
         raise CheckpointMismatchError(
             f'{file} has no optimiser state to resume from, as best_*.pth never have; {there}. '
             'Resume from iter_*.pth or epoch_*.pth, or start from its weights with '
             '--cfg-options load_from=...'
         )
+    check_optimizer(file, checkpoint['optimizer'])
 
 
 def has_hook(config: Config, name: str) -> bool:
@@ -253,6 +270,11 @@ def run(main: Callable[[], Any]) -> None:
         if error.errno not in FULL:
             raise
         _end(disk_full(error))
+    except RuntimeError as error:
+        lost = lost_process(error)
+        if lost is None:
+            raise
+        _end(lost)
 
 
 def disk_full(error: OSError) -> DiskFullError:

@@ -13,6 +13,7 @@ from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as ROOT_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
+from mmengine.registry import STRATEGIES as ROOT_STRATEGIES
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
 from mmengine.registry import VISBACKENDS as ROOT_VISBACKENDS
 from mmengine.registry import Registry
@@ -47,6 +48,9 @@ VISBACKENDS = Registry(
     'vis_backend', parent=ROOT_VISBACKENDS, scope=_SCOPE, locations=['mmsigma.visualization']
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=_SCOPE, locations=['mmsigma.evaluation'])
+STRATEGIES = Registry(
+    'strategy', parent=ROOT_STRATEGIES, scope=_SCOPE, locations=['mmsigma.distributed']
+)
 TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
 TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])
 

@@ -26,9 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     'files': set(),
     'dependencies': set(),
     'registry': {'errors'},
-    'injection': BASE,
+    'recompute': set(),
+    'injection': BASE | {'recompute'},
     'tuners': BASE | {'injection'},
-    'trunks': BASE | {'injection'},
+    'trunks': BASE | {'injection', 'recompute'},
     'necks': BASE,
     'heads': BASE,
     'datasets': BASE,
@@ -41,12 +42,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     'visualization': BASE | {'files'},
     'optim': BASE | {'backbone'},
     'evaluation': BASE | {'files', 'datasets'},
-    'hooks': BASE | {'files', 'datasets', 'backbone'},
+    'distributed': BASE | {'files', 'backbone'},
+    'hooks': BASE | {'files', 'datasets', 'backbone', 'distributed'},
     'prepare': BASE | {'files'},
     'analysis': BASE | {'files', 'datasets', 'backbone', 'leaves'},
     'leaf_model': BASE,
     'leaves': BASE | {'leaf_model'},
-    'launch': BASE | {'files', 'datasets', 'backbone', 'leaves'},
+    'launch': BASE | {'files', 'datasets', 'backbone', 'leaves', 'distributed'},
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
 SIBLINGS = {

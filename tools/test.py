@@ -18,16 +18,17 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     config = launch.load_config(args)
-    launch.check_checkpoint(args.checkpoint)
     config.load_from = args.checkpoint
     config.resume = False
+    launch.start(config, trains=False)
+    launch.check_checkpoint(args.checkpoint, config)
     visualization = config.get('default_hooks', {}).get('visualization')
     if visualization:
         visualization.draw = args.show_dir is not None
     if args.show_dir:
         config.visualizer.save_dir = args.show_dir
     launch.check_data(config, 'test_dataloader')
-    launch.Runner.from_cfg(config).test()
+    launch.build_runner(config).test()
 
 
 if __name__ == '__main__':

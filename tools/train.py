@@ -60,12 +60,13 @@ def main() -> None:
         config.resume = True
         config.load_from = str(found)
     loaders = ['train_dataloader', 'val_dataloader']
+    launch.start(config, trains=True)
     if launch.has_hook(config, 'FinalTestHook'):
         loaders.append('test_dataloader')
     launch.check_data(config, *loaders)
     if config.get('load_from'):
-        launch.check_checkpoint(config.load_from, resume=config.get('resume', False))
-    launch.Runner.from_cfg(config).train()
+        launch.check_checkpoint(config.load_from, config)
+    launch.build_runner(config).train()
 
 
 if __name__ == '__main__':

@@ -5,8 +5,11 @@ from mmsigma.hooks.checkpoint_guard import CheckpointGuardHook
 from mmsigma.hooks.empty_panoptic import EmptyPanopticHook
 from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.hooks.label_check import LabelCheckHook
+from mmsigma.hooks.mean_loss import MeanLossHook
 from mmsigma.hooks.non_finite_loss import NonFiniteLossHook
 from mmsigma.hooks.pending_validation import PendingValidationHook
+from mmsigma.hooks.rank_check import RankCheckHook
+from mmsigma.hooks.same_buffers import SameBuffersHook
 from mmsigma.hooks.step_seed import StepSeedHook
 from mmsigma.hooks.stop import StopHook
 
@@ -16,8 +19,11 @@ __all__ = [
     'EmptyPanopticHook',
     'FinalTestHook',
     'LabelCheckHook',
+    'MeanLossHook',
     'NonFiniteLossHook',
     'PendingValidationHook',
+    'RankCheckHook',
+    'SameBuffersHook',
     'StepSeedHook',
     'StopHook',
 ]

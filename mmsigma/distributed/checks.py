@@ -1,0 +1,219 @@
+"""Checks of a job before anything is built, the same on every process."""
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, is_distributed
+
+from mmsigma.distributed.connect import agree
+from mmsigma.errors import CheckpointMismatchError, DataError, InvalidSettingError, LaunchError
+
+DEEPSPEED = 'DeepSpeedStrategy'
+# Strategies that save a folder with a file for each process.
+_FOLDERS = (DEEPSPEED, 'FSDPStrategy')
+MIXED = 'MMSIGMA_MIXED_DEVICES'
+
+
+def strategy_of(config: Config) -> str:
+    """Name of the strategy: ``DDP`` where MMEngine's runner does without one."""
+    return str((config.get('strategy') or {}).get('type', 'DDP')).removeprefix('mmsigma.')
+
+
+def check_job(config: Config, trains: bool) -> None:
+    """Check together that devices, precision and strategy fit; call it when processes have met.
+
+    Raises:
+        LaunchError: GPUs of several kinds, or several versions of PyTorch.
+        InvalidSettingError: See :func:`check_precision` and :func:`check_strategy`.
+    """
+    agree(lambda: check_strategy(config))
+    agree(lambda: check_precision(config, trains))
+    if is_distributed():
+        check_devices(all_gather_object(_device()))
+
+
+def _device() -> str:
+    name = torch.cuda.get_device_name() if get_device() == 'cuda' else get_device()
+    return f'{name} with PyTorch {torch.__version__}'
+
+
+def check_devices(names: Sequence[str]) -> None:
+    """Check that all processes compute on the same kind of device.
+
+    Different kinds wait for the slowest, may round differently, and need not all have the memory;
+    MMSIGMA_MIXED_DEVICES=1 lets them pass.
+
+    Args:
+        names: Of each process's device, by rank.
+
+    Raises:
+        LaunchError: They differ.
+    """
+    kinds = {name: [r for r, other in enumerate(names) if other == name] for name in names}
+    if len(kinds) > 1 and os.environ.get(MIXED) != '1':
+        listed = '; '.join(f'{name}: process {", ".join(map(str, r))}' for name, r in kinds.items())
+        raise LaunchError(
+            f'The processes of this job differ in their devices ({listed}). Take machines of one '
+            f'kind with one environment, or set {MIXED}=1 on all of them if this is meant: every '
+            'step then takes as long as on the slowest.'
+        )
+
+
+def check_strategy(config: Config) -> None:
+    """Check that a strategy has what it needs.
+
+    Raises:
+        InvalidSettingError: DeepSpeed is not installed, PyTorch is too old to shard, or there is no
+            launcher.
+    """
+    name = strategy_of(config)
+    if name == DEEPSPEED and find_spec('deepspeed') is None:
+        raise InvalidSettingError(
+            'strategy DeepSpeedStrategy needs the package deepspeed, which is not installed: pip '
+            'install deepspeed (it compiles its kernels: a CUDA toolkit that fits PyTorch must be '
+            'there). Without it, --strategy fsdp shards parameters and optimiser as ZeRO-3 does.'
+        )
+    if name == 'FSDP2Strategy' and not _has_fsdp2():
+        raise InvalidSettingError(
+            f'strategy FSDP2Strategy needs PyTorch >= 2.6; this is {torch.__version__}. Upgrade '
+            'PyTorch, or take --strategy ddp.'
+        )
+    if name in (DEEPSPEED, 'FSDP2Strategy') and config.get('launcher', 'none') == 'none':
+        raise InvalidSettingError(
+            f'strategy {name} shards over the processes of a launcher, and there is none. Start '
+            'with `bash tools/dist_train.sh CONFIG GPUS --strategy ...`, --launcher slurm or mpi, '
+            'or leave the strategy out.'
+        )
+
+
+def _has_fsdp2() -> bool:
+    from torch.distributed import fsdp
+
+    return hasattr(fsdp, 'fully_shard')
+
+
+def check_precision(config: Config, trains: bool = True) -> None:
+    """Check that this device computes in the precision that a config asks for.
+
+    Raises:
+        InvalidSettingError: bfloat16 on a GPU without it, or MMEngine's AMP without a GPU.
+    """
+    device = get_device()
+    wrapper = (trains and config.get('optim_wrapper')) or {}
+    if device == 'cpu' and wrapper.get('type') == 'AmpOptimWrapper':
+        raise InvalidSettingError(
+            'optim_wrapper AmpOptimWrapper scales losses on a GPU, and this machine has none. Set '
+            "optim_wrapper.type to 'mmsigma.BFloat16OptimWrapper' (the same as --amp on a CPU), or "
+            "to 'OptimWrapper' for float32."
+        )
+    if device != 'cuda' or torch.cuda.is_bf16_supported(including_emulation=False):
+        return
+    asked = _bfloat16(config, wrapper)
+    if asked:
+        major, minor = torch.cuda.get_device_capability()
+        raise InvalidSettingError(
+            f'{", ".join(asked)}: bfloat16, which {torch.cuda.get_device_name()} (compute '
+            f'capability {major}.{minor}) does not have; GPUs from 8.0 on do. Use float16 or '
+            'float32.'
+        )
+
+
+def _bfloat16(config: Config, wrapper: Mapping[str, Any]) -> list[str]:
+    """Settings that ask for bfloat16."""
+    backbone = (config.get('model') or {}).get('backbone') or {}
+    strategy = config.get('strategy') or {}
+    trunk = backbone.get('trunk') if isinstance(backbone.get('trunk'), Mapping) else {}
+    asked = {
+        'model.backbone.autocast': backbone.get('autocast'),
+        'model.backbone.trunk.dtype': (trunk or {}).get('dtype'),
+        'optim_wrapper.dtype': wrapper.get('dtype'),
+        'optim_wrapper.type': 'bfloat16' if 'BFloat16' in str(wrapper.get('type')) else None,
+        'strategy.bf16': 'bfloat16' if (strategy.get('bf16') or {}).get('enabled') else None,
+    }
+    return [name for name, value in asked.items() if value == 'bfloat16']
+
+
+def check_kind(path: Path, config: Config) -> None:
+    """Check that a checkpoint is one that the config's strategy reads.
+
+    DDP and :class:`FSDP2Strategy` write the same file, for any number of processes. DeepSpeed, and
+    MMEngine's own FSDPStrategy unless it is told to gather, write a folder.
+
+    Raises:
+        CheckpointMismatchError: It is of another strategy.
+    """
+    name = strategy_of(config)
+    if path.is_dir() and name not in _FOLDERS:
+        files = sorted(p.name for p in path.iterdir())
+        deepspeed = any('mp_rank' in file or 'zero_pp_rank' in file for file in files)
+        other = 'DeepSpeed' if deepspeed else "MMEngine's FSDPStrategy"
+        there = f'it holds {", ".join(files[:4]) or "nothing"}'
+        raise CheckpointMismatchError(
+            f'{path} is a folder of the shards of {other} ({there}); this run has {name}, which '
+            'reads one file. Resume with the strategy that wrote it, or take a file that it '
+            'gathered (best_*.pth, *.pth) as load_from.'
+        )
+    if path.is_file() and name in _FOLDERS and config.get('resume'):
+        raise CheckpointMismatchError(
+            f'{path} is a file, as DDP and FSDP2Strategy write it; {name} resumes from a folder '
+            'with the shards of each process. Resume with --strategy ddp or fsdp, or start from '
+            'its weights with --cfg-options load_from=...'
+        )
+
+
+def check_optimizer(path: Path, state: Mapping[str, Any]) -> None:
+    """Check that the optimiser's state in a checkpoint is by number, not by name.
+
+    Raises:
+        CheckpointMismatchError: MMEngine's FSDPStrategy wrote it.
+    """
+    named = [key for key in state.get('state', {}) if isinstance(key, str)]
+    if named:
+        raise CheckpointMismatchError(
+            f"{path} has the optimiser's state by the names of parameters ({named[0]}, ...), as "
+            "MMEngine's FSDPStrategy gathers it. Resume with that strategy, or start from the "
+            'weights with --cfg-options load_from=...'
+        )
+
+
+def check_shares(name: str, shares: Sequence[tuple[int, int]], trains: bool) -> None:
+    """Check what every process gets of a data set.
+
+    Args:
+        name: The data loader, for the message.
+        shares: Samples of the whole data set and batches of this process, by rank.
+        trains: Whether it is the training data.
+
+    Raises:
+        DataError: Different data on the processes, more processes than samples to train on, or a
+            process with more batches than another, or with none.
+    """
+    sizes, batches = [size for size, _ in shares], [count for _, count in shares]
+    if len(set(sizes)) > 1:
+        raise DataError(
+            f'{name}: the data set has {_by_rank(sizes)} samples, by process: they do not read the '
+            'same files. Check that every machine has the whole data set below the same data_root.'
+        )
+    if trains and sizes[0] < len(shares):
+        raise DataError(
+            f'{name}: {sizes[0]} samples for {len(shares)} processes, so that some would repeat '
+            f"the others' in every step. Start at most {sizes[0]} processes, or check the data set."
+        )
+    if len(set(batches)) > 1 or not batches[0]:
+        raise DataError(
+            f'{name}: {_by_rank(batches)} batches, by process. All must take as many steps, since '
+            "they wait for each other. Set sampler=dict(type='DefaultSampler', shuffle=False): it "
+            'fills up the last round with repeated samples, which the metrics leave out again '
+            '(round_up=False does not).'
+        )
+
+
+def _by_rank(numbers: Sequence[int]) -> str:
+    shown = ', '.join(map(str, numbers[:16]))
+    return shown + (f', ... ({len(numbers)} processes)' if len(numbers) > 16 else '')

@@ -1,0 +1,53 @@
+"""MMEngine's runners, which change no file of an earlier run before they have a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine import runner
+from mmengine.dist import is_main_process
+
+from mmsigma.distributed.connect import connect
+from mmsigma.files import write
+
+
+class _LateConfig:
+    """Writes the config with the first checkpoint.
+
+    Upstream writes it into the work directory before it has read a checkpoint or a label; a run
+    that fails on those would replace the config of a good run, and so would a test.
+    """
+
+    _dumped = False
+    cfg: Any
+    work_dir: str
+    timestamp: str
+
+    def dump_config(self) -> None:
+        """Nothing yet; see :meth:`call_hook`."""
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks; when they let the first checkpoint be saved, write the config."""
+        super().call_hook(fn_name, **kwargs)  # type: ignore[misc]
+        if fn_name == 'before_save_checkpoint' and not self._dumped:
+            self._dumped = True
+            if is_main_process():
+                name = Path(self.cfg.filename or f'{self.timestamp}.py').name
+                write(Path(self.work_dir) / name, self.cfg.pretty_text.encode())
+
+
+class Runner(_LateConfig, runner.Runner):
+    """MMEngine's runner: one process, or DDP."""
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Let the processes meet, and set them up."""
+        connect(self.launcher, env_cfg.get('dist_cfg'))
+        super().setup_env(env_cfg)
+
+
+class StrategyRunner(_LateConfig, runner.FlexibleRunner):
+    """MMEngine's runner of strategies, for configs with ``strategy``."""
+
+    def build_strategy(self, *args: Any, **kwargs: Any) -> Any:
+        """Let the processes meet, and set them up."""
+        connect(kwargs.get('launcher', 'none'), (kwargs.get('env_cfg') or {}).get('dist_cfg'))
+        return super().build_strategy(*args, **kwargs)
