@@ -47,12 +47,15 @@ class AdaptedBackbone(nn.Module):
         autocast: ``'bfloat16'`` or ``'float16'``: what trunk and adapters compute in, in training
             and evaluation, while neck and head, with losses and operators that know float32 alone,
             stay outside. None leaves it to the surroundings.
+        with_cp: Activation checkpointing: of every block that gradients reach, with its adapters,
+            only the input is kept, and the backward pass computes the block again: the same
+            gradients, in less memory and more time; see docs/precision.md.
 
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
         UnknownNameError: Another ``autocast``.
-        InvalidSettingError: An output block that the trunk does not have, or a shared trunk with a
-            tuner that changes it.
+        InvalidSettingError: A ``with_cp`` that is neither True nor False, an output block that the
+            trunk does not have, or a shared trunk with a tuner that changes it.
     """
 
     def __init__(
@@ -61,15 +64,19 @@ class AdaptedBackbone(nn.Module):
         tuner: dict[str, Any],
         out_indices: Sequence[int] | None = None,
         autocast: str | None = None,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
         if autocast is not None and autocast not in AUTOCAST:
             raise UnknownNameError(unknown('autocast', autocast, AUTOCAST))
+        if not isinstance(with_cp, bool):
+            raise InvalidSettingError(f'with_cp is True or False; given: {with_cp!r}.')
         self.autocast = autocast
         self.tuner: Tuner = build(TUNERS, tuner)
         shared = isinstance(trunk, Trunk)
         self.trunk: Trunk = trunk if isinstance(trunk, Trunk) else build(TRUNKS, trunk)
         self.adapters = AdapterBank()
+        self.adapters.recompute = with_cp
         blocks = self.trunk.blocks()
         depth = len(blocks)
         possible = self.trunk.outputs()
@@ -111,6 +118,11 @@ class AdaptedBackbone(nn.Module):
             )
 
     @property
+    def with_cp(self) -> bool:
+        """Whether blocks are computed again in the backward pass."""
+        return self.adapters.recompute
+
+    @property
     def out_channels(self) -> list[int]:
         """Channels of each output map."""
         blocks = self.trunk.blocks()
@@ -137,17 +149,22 @@ class AdaptedBackbone(nn.Module):
             InvalidInputError: Images smaller than one token.
         """
         height, width = images.shape[-2:]
-        with self._precision(images.device.type):
+        with torch.set_grad_enabled(self._differentiates(images)), self._precision(images):
             maps = self.trunk.maps(self.trunk.pad(images), self.adapters, self.out_indices)
         return tuple(
             grid[..., : -(-height // stride), : -(-width // stride)].contiguous().to(images.dtype)
             for grid, stride in zip(maps, self.out_strides, strict=True)
         )
 
-    def _precision(self, device: str) -> AbstractContextManager:
+    def _differentiates(self, images: Tensor) -> bool:
+        """Whether a gradient is asked for at all; a trunk that is all frozen needs no autograd."""
+        trains = images.requires_grad or any(p.requires_grad for p in self.parameters())
+        return trains and torch.is_grad_enabled()
+
+    def _precision(self, images: Tensor) -> AbstractContextManager:
         if self.autocast is None:
             return nullcontext()
-        return torch.autocast(device, AUTOCAST[self.autocast])
+        return torch.autocast(images.device.type, AUTOCAST[self.autocast])
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of the backbone it belongs to."""

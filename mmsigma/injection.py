@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.layout import Flow, TokenLayout
+from mmsigma.recompute import recomputed
 
 POSITIONS = (
     'after_block',
@@ -152,12 +153,15 @@ class AdapterBank(nn.Module):
     Attributes:
         at: The adapters, by block index and position.
         shared: What several adapters use, by name; see :meth:`Site.share`.
+        recompute: Whether the backward pass computes blocks again, from their inputs; see
+            :mod:`mmsigma.recompute`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.at = nn.ModuleDict()
         self.shared = nn.ModuleDict()
+        self.recompute = False
 
     def put(self, index: int, position: str, adapter: nn.Module) -> None:
         """Register ``adapter`` at ``position`` of block ``index``."""
@@ -168,6 +172,21 @@ class AdapterBank(nn.Module):
 
     def run(self, index: int, block: Block, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
         """Block ``index`` with its adapters: tokens ``(B, N, C)`` and what they stand for."""
+        if self.recomputes(index, block.module, x):
+            return recomputed(self._run, block.module, index, block, x, flow)
+        return self._run(index, block, x, flow)
+
+    def recomputes(self, index: int, module: nn.Module, x: Tensor) -> bool:
+        """Whether a block with the input ``x`` is to be computed again in the backward pass.
+
+        Not below the first adapted block: there autograd keeps nothing, and no gradient arrives.
+        """
+        if not self.recompute or not torch.is_grad_enabled():
+            return False
+        adapted = str(index) in self.at or any(p.requires_grad for p in module.parameters())
+        return adapted or x.requires_grad
+
+    def _run(self, index: int, block: Block, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
         if block.attention is None or block.mlp is None:
             raise InvalidSettingError(
                 f'Block {index} has no steps to run; its trunk runs it whole.'

@@ -7,7 +7,7 @@ model once. Adapters hook onto whole blocks, so ``after_block`` is the only posi
 import inspect
 import itertools
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidInputError, InvalidSettingError
 from mmsigma.injection import AdapterBank, Block
 from mmsigma.layout import Flow, TokenLayout
+from mmsigma.recompute import recomputed
 from mmsigma.registry import TRUNKS
 from mmsigma.trunks import timm_models
 from mmsigma.trunks.base import Trunk
@@ -134,11 +135,12 @@ class TimmGeneric(Trunk):
         size = (images.shape[-2], images.shape[-1])
         with ExitStack() as hooks:
             for index, found in enumerate(self._found):
-                if str(index) in adapters.at:
-                    hook = _adapt(adapters, index, found, size)
-                    hooks.enter_context(
-                        _Hooked(self.model.get_submodule(found.path).register_forward_hook(hook))
-                    )
+                block = self.model.get_submodule(found.path)
+                hook = _adapt(adapters, index, found, size)
+                if adapters.recompute:
+                    hooks.enter_context(_recomputing(block, hook, adapters, index))
+                elif str(index) in adapters.at:
+                    hooks.enter_context(_Hooked(block.register_forward_hook(hook)))
             try:
                 return self.model.forward_intermediates(
                     images.to(self.dtype),
@@ -159,6 +161,29 @@ class _Hooked(ExitStack):
     def __init__(self, handle: Any) -> None:
         super().__init__()
         self.callback(handle.remove)
+
+
+@contextmanager
+def _recomputing(block: nn.Module, hook: Any, adapters: AdapterBank, index: int) -> Iterator[None]:
+    """Has a block and the adapter behind it computed again in the backward pass."""
+    forward, own = block.forward, 'forward' in vars(block)
+
+    def adapted(*args: Any, **kwargs: Any) -> Any:
+        return hook(block, args, forward(*args, **kwargs))
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if adapters.recomputes(index, block, args[0]):
+            return recomputed(adapted, block, *args, **kwargs)
+        return adapted(*args, **kwargs)
+
+    block.forward = run
+    try:
+        yield
+    finally:
+        if own:
+            block.forward = forward
+        else:
+            del block.forward
 
 
 def _adapt(adapters: AdapterBank, index: int, found: _Found, size: tuple[int, int]) -> Any:
