@@ -12,6 +12,7 @@ GPUS is the number of GPUs on this machine. On several machines, run this on eac
   NODE_RANK    this machine's number, from 0 (0)
   MASTER_ADDR  address of machine 0 (127.0.0.1)
   PORT         a free port of machine 0 (29500)
+  MMSIGMA_WAIT seconds to wait for the other machines (60)
 USAGE
   exit 2
 fi
@@ -26,4 +27,5 @@ exec "${PYTHON:-python}" -m torch.distributed.run \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" \
   --master_port="${PORT:-29500}" \
   --nproc_per_node="$GPUS" \
+  --rdzv_conf="timeout=${MMSIGMA_WAIT:-60}" \
   "$(dirname "${BASH_SOURCE[0]}")/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"

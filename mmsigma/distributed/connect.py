@@ -20,8 +20,9 @@ from torch.distributed.rendezvous import rendezvous
 from mmsigma.errors import LaunchError, MMSigmaError
 
 T = TypeVar('T')
-# For all processes to be there. PyTorch waits for 30 minutes, which looks like a job that runs.
-WAIT = 60.0
+# Seconds for all processes to be there. PyTorch waits for 30 minutes, which looks like a job that
+# runs.
+WAIT = float(os.environ.get('MMSIGMA_WAIT', 60))
 PORT = '29500'
 # Where launchers that are not torchrun say what torchrun says: Open MPI; MPICH, Intel MPI; SLURM.
 _VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -140,7 +141,7 @@ def _meet(backend: str, options: dict[str, Any]) -> None:
     missing: list[int] = []
     try:
         # A little less, to end by an exception where that is possible.
-        limit = WAIT - 5
+        limit = 0.9 * WAIT
         store, _, _ = next(rendezvous('env://', rank, size, timeout=timedelta(seconds=limit)))
         store.set(here[rank], '')
         try:
@@ -169,8 +170,8 @@ def _apart(cause: str) -> LaunchError:
     return LaunchError(
         f'Process {os.environ["RANK"]} of {os.environ["WORLD_SIZE"]} on {_host()} did not meet the '
         f'others at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]} (it waits for '
-        f'{WAIT:.0f} s). Cause: {cause.rstrip(".")}. Check that all processes were started, with '
-        'the same address (MASTER_ADDR: the machine of process 0, as the others reach it) and the '
+        f'{WAIT:.0f} s; MMSIGMA_WAIT sets how long). Cause: {cause.rstrip(".")}. Check that all '
+        'processes were started, with the same address (MASTER_ADDR: the machine of process 0, as the others reach it) and the '
         'same port (PORT or MASTER_PORT: free there, and open between the machines).'
     )
 

@@ -57,22 +57,8 @@ class FSDP2Strategy(DDPStrategy):
         self._numbers: list[nn.Parameter] = []
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        device = get_device()
-        model = self.convert_model(model.to(device))
-        mesh = init_device_mesh(device, (get_world_size(),))
-        # A single number cannot be sharded: every process keeps it, and its gradient is averaged.
-        self._numbers = [p for p in model.parameters() if p.ndim == 0]
-        common: dict[str, Any] = dict(mesh=mesh, ignored_params=set(self._numbers))
-        for backbone in [m for m in model.modules() if isinstance(m, AdaptedBackbone)]:
-            for unit in units(backbone, self.min_params):
-                fully_shard(unit, reshard_after_forward=self.reshard, **common)
-        fully_shard(model, **common)
-        for number in self._numbers:
-            if number.requires_grad:
-                number.register_post_accumulate_grad_hook(_average)
+        model = self.convert_model(model.to(get_device()))
+        self._numbers = shard(model, self.min_params, self.reshard)
         return model
 
     def build_optim_wrapper(self, optim_wrapper: Any, model: Any = None) -> BaseOptimWrapper:
@@ -150,6 +136,29 @@ class FSDP2Strategy(DDPStrategy):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write(filename, buffer.getvalue())
+
+
+def shard(model: nn.Module, min_params: int, reshard: bool) -> list[nn.Parameter]:
+    """Shard every parameter of a model over all processes, in place; see :class:`FSDP2Strategy`.
+
+    Returns:
+        Parameters that are single numbers, which cannot be divided: every process keeps them, and
+        their gradients are averaged.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(next(model.parameters()).device.type, (get_world_size(),))
+    numbers = [p for p in model.parameters() if p.ndim == 0]
+    common: dict[str, Any] = dict(mesh=mesh, ignored_params=set(numbers))
+    for backbone in [m for m in model.modules() if isinstance(m, AdaptedBackbone)]:
+        for unit in units(backbone, min_params):
+            fully_shard(unit, reshard_after_forward=reshard, **common)
+    fully_shard(model, **common)
+    for number in numbers:
+        if number.requires_grad:
+            number.register_post_accumulate_grad_hook(_average)
+    return numbers
 
 
 def _average(parameter: nn.Parameter) -> None:

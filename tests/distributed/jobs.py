@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from pathlib import Path
 from tests.fixtures import ROOT
 
 MANY = Path(__file__).with_name('many.py')
-# A machine that does much else takes its time.
-TIMEOUT = 900
+TIMEOUT = 900  # a machine that does much else takes its time
 ITERS = 6
 
 # No dropout, no batch norm, and a mean over all pixels: what is random, or a mean of its own on
@@ -34,19 +34,20 @@ TUNERS = {
     'VPT': dict(type='VPT', prompts=3),
     'Mona': dict(type='Mona', bottleneck=8),
     'BitFit': dict(type='BitFit'),
+    'Full': dict(type='Full'),
 }
 
 
-def exact(place, tuner, interval=2):
+def exact(place, tuner='SIGMA', extra='', interval=2):
     """A config, and the options that give it the same batch of two on one process or two."""
-    settings = TUNERS.get(tuner) or dict(type=tuner)
-    return place.config(EXACT.format(tuner=settings), iters=ITERS, interval=interval)
+    text = EXACT.format(tuner=TUNERS[tuner]) + extra
+    return place.config(text, iters=ITERS, interval=interval)
 
 
-def train(config, work_dir, processes, *options, until=ITERS, arguments=()):
-    """Arguments of tools/train.py, after its name."""
+def arguments(config, work_dir, processes, *options, until=ITERS, more=()):
+    """The command line of tools/train.py with which the batch is two on so many processes."""
     return [
-        str(config), '--work-dir', str(work_dir), *arguments, '--cfg-options',
+        config, '--work-dir', work_dir, *more, '--cfg-options',
         f'train_dataloader.batch_size={2 // processes}', f'train_cfg.max_iters={until}', *options,
     ]  # fmt: skip
 
@@ -58,49 +59,53 @@ def free_port():
 
 
 class Job:
-    """Two processes that each run these command lines of tools in one go."""
+    """Two processes that each run these command lines of tools/train.py, one after the other."""
 
-    def __init__(self, place, *calls, size=2, tool='train', port=None, ranks=None, env=None):
-        port = port or free_port()
-        script = str(ROOT / f'tools/{tool}.py')
-        # In front, since --cfg-options takes all that follows it.
-        lines = [[script, '--launcher', 'pytorch', *map(str, call)] for call in calls]
-        self.processes = {}
-        self.outputs = {}
-        for rank in ranks if ranks is not None else range(size):
+    def __init__(self, place, *lines, port=None, env=None):
+        self.port = port or free_port()
+        script = ROOT / 'tools/train.py'
+        # The launcher in front, since --cfg-options takes all that follows it.
+        calls = [[*map(str, [script, '--launcher', 'pytorch', *line])] for line in lines]
+        self.processes, self.outputs = [], []
+        for rank in (0, 1):
             own = {
-                'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': size,
-                'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, **((env or {}).get(rank, {})),
+                'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1',
+                'MASTER_PORT': self.port, 'MMSIGMA_WAIT': TIMEOUT, **(env or {}).get(rank, {}),
             }  # fmt: skip
-            output = place.root / f'output_{port}_{rank}.txt'
-            with output.open('w') as file:
-                self.processes[rank] = subprocess.Popen(
-                    [sys.executable, str(MANY), json.dumps(lines)],
-                    cwd=place.root,
-                    env={
-                        **os.environ, **place.env, 'PYTHONPATH': f'{place.root}:{ROOT}',
-                        **{name: str(value) for name, value in own.items()},
-                    },
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                )  # fmt: skip
-            self.outputs[rank] = output
+            own = {name: str(value) for name, value in own.items()}
+            path = f'{place.root}{os.pathsep}{ROOT}'
+            self.outputs.append(place.root / f'output_{self.port}_{rank}.txt')
+            with self.outputs[-1].open('w') as file:
+                self.processes.append(
+                    subprocess.Popen(
+                        [sys.executable, str(MANY), json.dumps(calls)],
+                        cwd=place.root,
+                        env={**os.environ, **place.env, 'PYTHONPATH': path, **own},
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
 
     def wait(self, timeout=TIMEOUT):
-        """Exit status and output of each process, by rank."""
+        """Of each process, the status and output of each command line; a last one that ended it."""
         deadline = time.monotonic() + timeout
         try:
-            for process in self.processes.values():
-                process.wait(max(1.0, deadline - time.monotonic()))
+            for process in self.processes:
+                process.wait(max(0.1, deadline - time.monotonic()))
         finally:
-            for process in self.processes.values():
+            for process in self.processes:
                 process.kill()
-        return {
-            rank: (process.returncode, self.outputs[rank].read_text())
-            for rank, process in self.processes.items()
-        }
+        found = []
+        for process, output in zip(self.processes, self.outputs, strict=True):
+            *done, rest = re.split(r'=== status (\d+)\n', output.read_text())
+            calls = [(int(s), text) for text, s in zip(done[::2], done[1::2], strict=True)]
+            if process.returncode:
+                calls.append((process.returncode, rest))
+            found.append(calls)
+        return found
 
     def done(self):
-        """Wait for the job, which must succeed."""
-        for status, output in self.wait().values():
-            assert status == 0, output[-3000:]
+        """Wait for the job, of which every command line must succeed."""
+        for calls in self.wait():
+            for status, output in calls:
+                assert status == 0, output[-3000:]

@@ -1,0 +1,267 @@
+"""What cannot work is refused by every process, with the cause and what to do."""
+
+import os
+import socket
+import sys
+import types
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import distributed
+
+from mmsigma import launch
+from mmsigma.distributed import checks, connect, strategies
+from mmsigma.errors import (
+    CheckpointMismatchError,
+    DataError,
+    InvalidSettingError,
+    LaunchError,
+    UnknownNameError,
+)
+from tests.distributed.jobs import Job, arguments, exact
+from tests.fixtures import ROOT
+
+LEAF = ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-308x224.py'
+SHORT = 20  # seconds to meet, in jobs that never do
+
+
+def config(strategy=None, **options):
+    return Config(dict(launcher='pytorch', strategy=strategy, **options))
+
+
+# Two processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_process_refuses_data_that_one_cannot_use(place):
+    """Fewer samples than processes; a process with fewer batches than the other."""
+    fewer = arguments(exact(place), 'fewer', 2, 'train_dataloader.dataset.indices=1')
+    uneven = arguments(exact(place), 'uneven', 2, 'val_dataloader.sampler.round_up=False')
+    for (few, few_text), (odd, odd_text) in Job(place, fewer, uneven).wait():
+        assert few == odd == 1
+        assert 'train_dataloader: 1 samples for 2 processes' in few_text
+        assert 'val_dataloader: 2, 1 batches, by process' in odd_text and 'round_up' in odd_text
+        assert 'Traceback' not in few_text + odd_text
+    assert not list((place.root / 'fewer').glob('*.pth'))
+
+
+@pytest.mark.slow
+def test_every_process_refuses_when_one_machine_lacks_the_data(place, tmp_path):
+    job = Job(place, arguments(exact(place), 'lacks', 2), env={1: {'MMSIGMA_DATA': tmp_path}})
+    for ((status, text),) in job.wait():
+        assert status == 1
+        assert 'error: Process 1 of 2, on ' in text
+        assert f'{tmp_path}/camvid' in text and 'does not exist' in text
+        assert 'Traceback' not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ['address', 'port', 'absent'])
+def test_processes_that_do_not_meet_say_so(place, how):
+    """A wrong address, a port where something else listens, a process that is never started."""
+    line = arguments(exact(place), 'apart', 2)
+    with socket.socket() as silent:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen()
+        port = silent.getsockname()[1] if how == 'port' else None
+        env = {rank: {'MMSIGMA_WAIT': SHORT} for rank in (0, 1)}
+        if how == 'address':
+            env[1]['MASTER_ADDR'] = 'nowhere.invalid'
+        elif how == 'absent':
+            env[0]['WORLD_SIZE'] = env[1]['WORLD_SIZE'] = 3
+        found = Job(place, line, port=port, env=env).wait()
+    for rank, ((status, text),) in enumerate(found):
+        assert status == 1, text
+        assert f'error: Process {rank} of ' in text and 'did not meet the others at' in text
+        assert 'MASTER_ADDR' in text
+    if how == 'address':
+        assert 'at nowhere.invalid:' in found[1][0][1]
+    elif how == 'port':
+        assert 'in use' in found[0][0][1]
+    else:
+        assert '2 did not come' in found[0][0][1]
+
+
+# Environments of launchers ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """No launcher's variables; what is set is taken back."""
+    names = [n for group in connect._VARIABLES.values() for v in group.values() for n in v]
+    names += ['RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT', 'SLURM_NODELIST']
+    for name in [*names, 'OMPI_COMM_WORLD_LOCAL_SIZE', 'MPI_LOCALNRANKS']:
+        monkeypatch.setenv(name, '')
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_open_mpi_on_one_machine(environment):
+    for name, value in dict(RANK=3, SIZE=4, LOCAL_RANK=3, LOCAL_SIZE=4).items():
+        environment.setenv(f'OMPI_COMM_WORLD_{name}', str(value))
+    connect.set_environment('mpi')
+    found = {n: os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR')}
+    assert found == dict(RANK='3', WORLD_SIZE='4', LOCAL_RANK='3', MASTER_ADDR='127.0.0.1')
+
+
+def test_mpich_on_several_machines_needs_an_address(environment):
+    for name, value in dict(PMI_RANK=5, PMI_SIZE=8, MPI_LOCALRANKID=1, MPI_LOCALNRANKS=4).items():
+        environment.setenv(name, str(value))
+    with pytest.raises(LaunchError, match='several machines and MASTER_ADDR is not set'):
+        connect.set_environment('mpi')
+    environment.setenv('MASTER_ADDR', 'node7')
+    connect.set_environment('mpi')
+    assert (os.environ['RANK'], os.environ['LOCAL_RANK']) == ('5', '1')
+    assert os.environ['MASTER_PORT'] == '29500'
+
+
+def test_slurm_asks_for_the_first_machine(environment, tmp_path):
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname n[3-4]" ] && printf "n3\\nn4\\n"\n')
+    scontrol.chmod(0o755)
+    environment.setenv('PATH', f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
+    for name, value in dict(PROCID=9, NTASKS=16, LOCALID=1, NODELIST='n[3-4]').items():
+        environment.setenv(f'SLURM_{name}', str(value))
+    connect.set_environment('slurm')
+    assert (os.environ['MASTER_ADDR'], os.environ['RANK']) == ('n3', '9')
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_a_launcher_that_did_not_start_the_process(environment, launcher):
+    with pytest.raises(LaunchError, match=f'--launcher {launcher} was given, but the environment'):
+        connect.set_environment(launcher)
+
+
+def test_more_processes_than_gpus(environment):
+    for name in ('RANK', 'LOCAL_RANK'):
+        environment.setenv(name, '4')
+    environment.setattr(torch.cuda, 'device_count', lambda: 4)
+    with pytest.raises(LaunchError, match=r'is number 4 of machine .* which has 4 GPUs'):
+        connect._take_gpu()
+
+
+def test_lost_processes():
+    gloo = RuntimeError('[../third_party/gloo/gloo/transport/tcp/pair.cc:5] Connection closed')
+    assert 'lost its connection' in str(connect.lost_process(gloo))
+    assert connect.lost_process(distributed.DistBackendError('NCCL error: remote process exited'))
+    assert connect.lost_process(RuntimeError('CUDA out of memory')) is None
+
+
+# Checks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('shares', 'trains', 'message'),
+    [
+        ([(6, 3), (4, 2)], True, '6, 4 samples, by process: they do not read the same files'),
+        ([(3, 1)] * 4, True, '3 samples for 4 processes'),
+        ([(5, 3), (5, 2)], False, '3, 2 batches, by process'),
+        ([(1, 1), (1, 0)], False, '1, 0 batches, by process'),
+        ([(0, 0), (0, 0)], False, '0, 0 batches, by process'),
+    ],
+)
+def test_shares_of_the_data(shares, trains, message):
+    with pytest.raises(DataError, match=message):
+        checks.check_shares('some_dataloader', shares, trains)
+
+
+def test_fewer_samples_than_processes_may_be_evaluated():
+    checks.check_shares('val_dataloader', [(1, 1), (1, 1)], trains=False)
+
+
+def test_mixed_gpus(monkeypatch):
+    names = ['A100', 'A100', 'V100']
+    with pytest.raises(LaunchError, match='A100: process 0, 1; V100: process 2'):
+        checks.check_devices(names)
+    checks.check_devices(names[:2])
+    monkeypatch.setenv(checks.MIXED, '1')
+    checks.check_devices(names)
+
+
+def test_precision_of_a_cpu():
+    amp = config(optim_wrapper=dict(type='AmpOptimWrapper'))
+    with pytest.raises(InvalidSettingError, match='BFloat16OptimWrapper'):
+        checks.check_precision(amp)
+    checks.check_precision(amp, trains=False)
+    checks.check_precision(config(optim_wrapper=dict(type='mmsigma.BFloat16OptimWrapper')))
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [
+        (dict(model=dict(backbone=dict(autocast='bfloat16'))), 'model.backbone.autocast'),
+        (dict(model=dict(backbone=dict(trunk=dict(dtype='bfloat16')))), 'trunk.dtype'),
+        (dict(optim_wrapper=dict(dtype='bfloat16')), 'optim_wrapper.dtype'),
+        (dict(optim_wrapper=dict(type='mmsigma.BFloat16OptimWrapper')), 'optim_wrapper.type'),
+        (dict(strategy=dict(type='x', bf16=dict(enabled=True))), 'strategy.bf16'),
+    ],
+)
+def test_bfloat16_on_an_old_gpu(options, named, monkeypatch):
+    monkeypatch.setattr(checks, 'get_device', lambda: 'cuda')
+    old = types.SimpleNamespace(
+        is_bf16_supported=lambda including_emulation: False,
+        get_device_capability=lambda: (7, 0),
+        get_device_name=lambda: 'V100',
+    )
+    monkeypatch.setattr(checks.torch, 'cuda', old)
+    with pytest.raises(InvalidSettingError, match=f'{named}: bfloat16, which V100'):
+        checks.check_precision(config(**options))
+    checks.check_precision(config(model=dict(backbone=dict(autocast='float16'))))
+
+
+def test_checkpoints_of_another_strategy(tmp_path):
+    folder, file = tmp_path / 'iter_4.pth', tmp_path / 'iter_6.pth'
+    folder.mkdir()
+    (folder / 'mp_rank_00_model_states.pt').touch()
+    torch.save({'state_dict': {}, 'optimizer': {'state': {'a.weight': {}}}}, file)
+    deepspeed = config(dict(type='DeepSpeedStrategy'), resume=True)
+    with pytest.raises(CheckpointMismatchError, match=r'shards of DeepSpeed .* this run has DDP'):
+        launch.check_checkpoint(folder, config(resume=True))
+    launch.check_checkpoint(folder, deepspeed)
+    with pytest.raises(CheckpointMismatchError, match='is a file, as DDP and FSDP2Strategy'):
+        launch.check_checkpoint(file, deepspeed)
+    with pytest.raises(CheckpointMismatchError, match=r'by the names of parameters \(a.weight'):
+        launch.check_checkpoint(file, config(resume=True))
+    launch.check_checkpoint(file, config())
+
+
+@pytest.mark.parametrize('name', ['ddp', 'fsdp', 'deepspeed'])
+def test_runtime_configs_go_over_any_leaf(name):
+    merged = Config.fromfile(LEAF)
+    strategies.merge(merged, name)
+    based = Config.fromstring(
+        f"_base_ = ['{LEAF}', '{ROOT}/configs/_base_/runtime/{name}.py']", file_format='.py'
+    )
+    assert merged.to_dict() == based.to_dict()
+    assert checks.strategy_of(merged) == {
+        'ddp': 'DDP', 'fsdp': 'FSDP2Strategy', 'deepspeed': 'DeepSpeedStrategy'
+    }[name]  # fmt: skip
+
+
+def test_deepspeed_takes_the_settings_of_the_leaf():
+    merged = Config.fromfile(LEAF)
+    strategies.merge(merged, 'deepspeed')
+    merged.launcher = 'pytorch'
+    merged.optim_wrapper.accumulative_counts = 2
+    strategies.prepare(merged)
+    assert merged.optim_wrapper.type == 'DeepSpeedOptimWrapper'
+    assert 'clip_grad' not in merged.optim_wrapper
+    assert merged.strategy.gradient_clipping == 1.0
+    assert merged.strategy.gradient_accumulation_steps == 2
+    assert merged.strategy.exclude_frozen_parameters is True
+
+
+def test_strategies_that_cannot_start(monkeypatch):
+    deepspeed = config(dict(type='DeepSpeedStrategy'))
+    monkeypatch.setitem(sys.modules, 'deepspeed', None)
+    monkeypatch.setattr(checks, 'find_spec', lambda name: None)
+    with pytest.raises(InvalidSettingError, match='pip install deepspeed'):
+        checks.check_strategy(deepspeed)
+    single = config(dict(type='mmsigma.FSDP2Strategy'))
+    checks.check_strategy(single)
+    single.launcher = 'none'
+    with pytest.raises(InvalidSettingError, match='shards over the processes'):
+        checks.check_strategy(single)
+    with pytest.raises(UnknownNameError, match=r"Unknown strategy 'fdsp'. Did you mean 'fsdp'"):
+        strategies.merge(Config.fromfile(LEAF), 'fdsp')
