@@ -171,8 +171,9 @@ def _apart(cause: str) -> LaunchError:
         f'Process {os.environ["RANK"]} of {os.environ["WORLD_SIZE"]} on {_host()} did not meet the '
         f'others at {os.environ["MASTER_ADDR"]}:{os.environ["MASTER_PORT"]} (it waits for '
         f'{WAIT:.0f} s; MMSIGMA_WAIT sets how long). Cause: {cause.rstrip(".")}. Check that all '
-        'processes were started, with the same address (MASTER_ADDR: the machine of process 0, as the others reach it) and the '
-        'same port (PORT or MASTER_PORT: free there, and open between the machines).'
+        'processes were started, with the same address (MASTER_ADDR: the machine of process 0, as '
+        'the others reach it) and the same port (PORT or MASTER_PORT: free there, and open between '
+        'the machines).'
     )
 
 
