@@ -54,8 +54,9 @@ class AdaptedBackbone(nn.Module):
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
         UnknownNameError: Another ``autocast``.
-        InvalidSettingError: A ``with_cp`` that is neither True nor False, an output block that the
-            trunk does not have, or a shared trunk with a tuner that changes it.
+        InvalidSettingError: A ``with_cp`` that is neither True nor False, ``autocast`` in another
+            half precision than the trunk's, an output block that the trunk does not have, or a
+            shared trunk with a tuner that changes it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class AdaptedBackbone(nn.Module):
         self.tuner: Tuner = build(TUNERS, tuner)
         shared = isinstance(trunk, Trunk)
         self.trunk: Trunk = trunk if isinstance(trunk, Trunk) else build(TRUNKS, trunk)
+        self._check_precision()
         self.adapters = AdapterBank()
         self.adapters.recompute = with_cp
         blocks = self.trunk.blocks()
@@ -106,7 +108,23 @@ class AdaptedBackbone(nn.Module):
         parameters = {name for name, _ in self.trunk.named_parameters()}
         buffers = set(self.trunk.state_dict()) - parameters if trained else set()
         self._kept_trunk = frozenset(trained | buffers)
+        # As they are stored here: engines that keep float32 copies may convert them later.
+        self._coarse = [
+            name
+            for name, p in self.trunk.named_parameters()
+            if p.requires_grad and p.dtype in AUTOCAST.values()
+        ]
         self.register_state_dict_post_hook(_drop_frozen)
+
+    def _check_precision(self) -> None:
+        dtype = self.trunk.dtype
+        half = dtype in AUTOCAST.values()
+        if half and self.autocast is not None and dtype != AUTOCAST[self.autocast]:
+            name = str(dtype).removeprefix('torch.')
+            raise InvalidSettingError(
+                f'autocast={self.autocast!r} with trunk.dtype={name!r}: PyTorch does not mix the '
+                'two halves. Give both the same, or leave one out.'
+            )
 
     def _check_shared(self) -> None:
         hooked = any(module._forward_hooks for module in self.trunk.modules())
@@ -116,6 +134,25 @@ class AdaptedBackbone(nn.Module):
                 f'{type(self.tuner).__name__} or by the backbone that had it first. Share it among '
                 'tuners that leave it as it is, such as SIGMA, Mona, Adapter and Frozen.'
             )
+
+    def train(self, mode: bool = True) -> 'AdaptedBackbone':
+        """Training or evaluation mode; the trunk follows only where its own mode is ``train``.
+
+        Raises:
+            InvalidSettingError: To train, with a tuner that trains parameters of the trunk itself
+                and a ``trunk.dtype`` of half precision.
+        """
+        if mode and self._coarse:
+            dtype = self.trunk.get_parameter(self._coarse[0]).dtype
+            name = str(dtype).removeprefix('torch.')
+            raise InvalidSettingError(
+                f'{type(self.tuner).__name__} trains {len(self._coarse)} tensors of the trunk '
+                f'itself ({self._coarse[0]}, ...), which trunk.dtype={name!r} stores so coarsely '
+                f'that steps below 1/{round(2 / torch.finfo(dtype).eps)} of a value are lost. '
+                f'Leave trunk.dtype out; autocast={name!r} computes in that precision all the '
+                'same. Tuners with weights of their own, such as SIGMA, keep these in float32.'
+            )
+        return super().train(mode)
 
     @property
     def with_cp(self) -> bool:

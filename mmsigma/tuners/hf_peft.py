@@ -106,6 +106,7 @@ class HFPeft(Tuner):
         replaced = [name for name, m in model.named_modules() if isinstance(m, layers)]
         for name in replaced:
             self._check_rank(name, model.get_submodule(name))
+            _in_float32(model.get_submodule(name))
             if not trunk.calls(f'model.{name}'):
                 parent = model.get_submodule(name.rpartition('.')[0])
                 raise InvalidSettingError(
@@ -168,6 +169,19 @@ class HFPeft(Tuner):
             parent, _, own = name.rpartition('.')
             setattr(model.get_submodule(parent), own, merged)
         return {'type': 'Frozen'}
+
+
+def _in_float32(layer: Any) -> None:
+    """What peft adds takes the dtype of the layer that it wraps; in half precision it trains ill.
+
+    Its own ``get_peft_model`` does the same; its layers compute in the dtype of what they add.
+    """
+    half = (torch.bfloat16, torch.float16)
+    for name in layer.adapter_layer_names:
+        added = getattr(layer, name, None)
+        for parameter in added.parameters() if isinstance(added, nn.Module) else ():
+            if parameter.dtype in half:
+                parameter.data = parameter.data.float()
 
 
 def _matrix(layer: Any) -> Tensor:

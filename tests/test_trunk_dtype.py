@@ -1,0 +1,103 @@
+"""Trunk weights stored in half precision: the trunk computes in it, all that trains is float32."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mmsigma.backbone import AdaptedBackbone
+from mmsigma.errors import InvalidSettingError
+from tests.tiny import TUNERS, backbone, images, loss, same, shake
+
+SPREAD = ['registers', 'aimv2', 'dinov3', 'beit', 'swin', 'swinv2', 'hiera', 'hieradet']
+SPREAD += ['sam', 'convnext', 'mmpretrain', 'mmpretrain-swin']
+HALF = ['bfloat16', 'float16']
+# Significant bits of each format, the leading one included.
+BITS = {'bfloat16': 8, 'float16': 11, 'float32': 24}
+
+
+def stored(dtype: str, trunk: str = 'registers', tuner: Any = 'SIGMA', **own: Any) -> Any:
+    found = backbone(trunk, tuner, trunk_options={'dtype': dtype}, **own)
+    shake(found)
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('trunk', SPREAD)
+def test_maps_agree_with_float64_within_the_rounding_of_the_format(trunk: str) -> None:
+    given = images(trunk)
+    reference = stored('float32', trunk).double()(given.double())
+    for dtype, bits in BITS.items():
+        # Half a unit in the last place is 2 ** -bits; two of them for half precision, and float32
+        # sums up a few more, since nothing rounds them to a coarser format on the way.
+        allowed = (16 if dtype == 'float32' else 3) * 2**-bits
+        for found, exact in zip(stored(dtype, trunk)(given), reference, strict=True):
+            assert found.dtype == torch.float32
+            assert (found.double() - exact).norm() < allowed * exact.norm(), dtype
+
+
+def size(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
+
+
+@pytest.mark.parametrize('dtype', HALF)
+@pytest.mark.parametrize('trunk', SPREAD)
+def test_the_trunk_takes_half_the_memory_and_adapters_stay_float32(trunk: str, dtype: str) -> None:
+    whole, half = stored('float32', trunk), stored(dtype, trunk)
+    assert 2 * size(half.trunk) == size(whole.trunk)
+    assert size(half.adapters) == size(whole.adapters)
+    assert {p.dtype for p in half.adapters.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize('autocast', [False, True])
+@pytest.mark.parametrize('tuner', ['SIGMA', 'Mona', 'VPT', 'Rein', 'Convpass', 'HFPeft', 'SSF'])
+@pytest.mark.parametrize('dtype', HALF)
+def test_training(dtype: str, tuner: str, autocast: bool) -> None:
+    """Gradients are float32, and near those that a float32 trunk gives."""
+    found = []
+    for kind in (dtype, 'float32'):
+        config = {**TUNERS[tuner], **({'dropout': 0.0} if tuner in ('VPT', 'Convpass') else {})}
+        own = stored(kind, tuner=config, autocast=dtype if autocast else None).train()
+        trained = {n: p for n, p in own.named_parameters() if p.requires_grad}
+        assert {p.dtype for p in trained.values()} == {torch.float32}
+        loss(own(images('registers'))).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in trained.values())
+        found.append(torch.cat([p.grad.flatten() for p in trained.values()]))  # type: ignore[union-attr]
+    near, exact = found
+    assert (near - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize('dtype', HALF)
+@pytest.mark.parametrize('trunk', ['registers', 'swin'])
+def test_adapters_fit_the_same_weights_however_they_are_stored(trunk: str, dtype: str) -> None:
+    whole, half = stored('float32', trunk), backbone(trunk, trunk_options={'dtype': dtype})
+    assert half.record() == whole.record()
+    half.load_state_dict(whole.state_dict())
+    assert same(half(images(trunk)), stored(dtype, trunk)(images(trunk)))
+    back = backbone(trunk)
+    back.load_state_dict(half.state_dict())
+    assert same(back(images(trunk)), whole(images(trunk)))
+
+
+@pytest.mark.parametrize('tuner', ['Full', 'BitFit', 'NormTuning', 'Partial'])
+@pytest.mark.parametrize(('dtype', 'step'), [('bfloat16', '1/256 '), ('float16', '1/2048 ')])
+def test_what_trains_is_not_stored_so(tuner: str, dtype: str, step: str) -> None:
+    own: AdaptedBackbone = stored(dtype, tuner=tuner)
+    with pytest.raises(InvalidSettingError) as caught:
+        own.train()
+    for part in (tuner, 'model.', f"trunk.dtype='{dtype}'", step, f"autocast='{dtype}'", 'SIGMA'):
+        assert part in str(caught.value)
+    assert not own.training and own.eval() is own  # evaluation is another matter
+    own(images('registers'))
+
+
+def test_engines_may_convert_later() -> None:
+    """DeepSpeed turns all of a model into half precision and keeps float32 copies of its own."""
+    own = stored('float32', tuner='Full').bfloat16()
+    assert own.train() is own
+
+
+def test_two_halves_do_not_mix() -> None:
+    with pytest.raises(InvalidSettingError, match=r"bfloat16' with trunk.dtype"):
+        stored('float16', autocast='bfloat16')
