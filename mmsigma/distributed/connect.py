@@ -15,7 +15,7 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_rank, get_world_size, is_distributed
 from torch import distributed
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.constants import default_pg_timeout
 
 from mmsigma.errors import LaunchError, MMSigmaError
 
@@ -142,13 +142,23 @@ def _meet(backend: str, options: dict[str, Any]) -> None:
     try:
         # A little less, to end by an exception where that is possible.
         limit = 0.9 * WAIT
-        store, _, _ = next(rendezvous('env://', rank, size, timeout=timedelta(seconds=limit)))
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
+            os.environ['MASTER_ADDR'],
+            int(os.environ['MASTER_PORT']),
+            size,
+            # torchrun has one already.
+            is_master=rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
+            timeout=timedelta(seconds=limit),
+            wait_for_workers=False,
+            multi_tenant=True,
+        )
         store.set(here[rank], '')
         try:
             store.wait(here, timedelta(seconds=max(1, limit - time.monotonic() + begin)))
         except RuntimeError:
             missing += [number for number, key in enumerate(here) if not store.check([key])]
             raise
+        store.set_timeout(options.get('timeout', default_pg_timeout))
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, **options)
     except (RuntimeError, ValueError, OSError) as error:
         cause = str(error).strip().splitlines()[0]

@@ -32,7 +32,7 @@ TUNERS = {
         type='HFPeft', peft_type='LORA', r=4, lora_alpha=4, target_modules=['qkv', 'proj']
     ),
     'VPT': dict(type='VPT', prompts=3),
-    'Mona': dict(type='Mona', bottleneck=8),
+    'Mona': dict(type='Mona', bottleneck=8, dropout=0.0),
     'BitFit': dict(type='BitFit'),
     'Full': dict(type='Full'),
 }
