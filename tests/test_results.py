@@ -14,7 +14,7 @@ from tests.fixtures import ROOT
 PLACES = [
     (page, shlex.split(command))
     for page in sorted([*(ROOT / 'docs').glob('*.md'), *(ROOT / 'results').rglob('*.md')])
-    for command in re.findall(r'<!-- table: python tools/table.py (.*?) -->', page.read_text())
+    for command in re.findall(r'(?m)^<!-- table: python tools/table.py (.*?) -->', page.read_text())
 ]
 FOLDERS = sorted(path for path in (ROOT / 'results').iterdir() if path.is_dir())
 
