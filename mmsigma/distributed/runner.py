@@ -51,3 +51,20 @@ class StrategyRunner(_LateConfig, runner.FlexibleRunner):
         """Let the processes meet, and set them up."""
         connect(kwargs.get('launcher', 'none'), (kwargs.get('env_cfg') or {}).get('dist_cfg'))
         return super().build_strategy(*args, **kwargs)
+
+    def save_checkpoint(
+        self, *args: Any, meta: dict | None = None, by_epoch: bool = True, **kwargs: Any
+    ) -> None:
+        """As upstream, of the step that ``meta`` says.
+
+        Upstream takes the step after the current one, whatever it is told; a checkpoint that is
+        written again after its validation, with the name of the best one, would be a step ahead.
+        """
+        loop, told = self.train_loop, meta or {}
+        iteration, epoch = loop._iter, loop._epoch
+        loop._iter = told.get('iter', iteration + (not by_epoch)) - (not by_epoch)
+        loop._epoch = told.get('epoch', epoch + by_epoch) - by_epoch
+        try:
+            super().save_checkpoint(*args, meta=meta, by_epoch=by_epoch, **kwargs)
+        finally:
+            loop._iter, loop._epoch = iteration, epoch
