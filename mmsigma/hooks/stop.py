@@ -39,11 +39,13 @@ class StopHook(Hook):
     def __init__(self) -> None:
         self.asked: str | None = None
         self._previous: dict[str, Any] = {}
+        self._process = os.getpid()
 
     def before_train(self, runner: Any) -> None:
         """Listen to the signals, those left out that the process was started to ignore."""
         if threading.current_thread() is not threading.main_thread():
             return
+        self._process = os.getpid()
         for name in SIGNALS:
             number = getattr(signal, name)
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -55,6 +57,12 @@ class StopHook(Hook):
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        if os.getpid() != self._process:
+            # A process forked from this one, such as a pool that VOCMetric ends by SIGTERM and then
+            # waits for: it has no step to finish.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = self.asked or name

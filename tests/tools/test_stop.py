@@ -1,12 +1,16 @@
 """A run that is asked to stop loses nothing but the step in flight, and that only if killed."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from mmsigma.hooks import StopHook
 from tests.fixtures import load, logged
 
 ITERS, VALIDATION = 10, 4
@@ -137,3 +141,21 @@ def test_a_run_killed_before_its_last_validation_makes_up_for_it(place, whole):
     found, wanted = (logged(place.root / d, 'mIoU') for d in ('unvalidated', 'whole'))
     assert found == {10: wanted[10]}
     assert len(list((place.root / 'unvalidated').glob('best_mIoU_iter_10.pth'))) == 1
+
+
+def test_processes_forked_meanwhile_can_be_ended():
+    """mmdet's VOCMetric ends a pool by SIGTERM and waits for it, forever if that is caught."""
+    hook = StopHook()
+    hook.before_train(SimpleNamespace(train_dataloader=None, val_dataloader=None, val_loop=None))
+    try:
+        process = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+        process.start()
+        time.sleep(0.5)
+        process.terminate()
+        process.join(20)
+        ended = process.exitcode
+        process.kill()
+    finally:
+        hook.after_train(None)
+    assert ended == -signal.SIGTERM
+    assert hook.asked is None
