@@ -57,6 +57,14 @@ val_dataloader.update(num_workers=1, persistent_workers=True)
 """
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ctrl-C as at a terminal: what runs in the background may have been started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope='module')
 def whole(place):
     """The losses, validations and last weights of the uninterrupted run."""
@@ -85,6 +93,7 @@ def stop(place, work_dir, when, monkeypatch):
 def go_on(place, work_dir, whole):
     """Resume, and compare with the uninterrupted run, to the bit."""
     config = place.config(iters=ITERS, interval=3)
+    time.sleep(1.1)  # MMEngine names logs by the second
     assert place.call('train', config, '--work-dir', work_dir, '--resume') == 0
     losses, validations, weights, optimizer = result(place.root / work_dir)
     assert (losses, validations) == whole[:2]
