@@ -1,5 +1,5 @@
-# Panoptic Mask2Former for two CPU cores: levels of twice the stride, three layers of the decoder and
-# two of the pixel decoder, a quarter of the points.
+# Panoptic Mask2Former for two CPU cores: levels of twice the stride, three layers of the decoder
+# and two of the pixel decoder, a quarter of the points.
 _base_ = 'mask2former-panoptic.py'
 
 model = dict(
