@@ -195,8 +195,11 @@ class AdaptedBackbone(nn.Module):
 
     def _differentiates(self, images: Tensor) -> bool:
         """Whether a gradient is asked for at all; a trunk that is all frozen needs no autograd."""
-        trains = images.requires_grad or any(p.requires_grad for p in self.parameters())
-        return trains and torch.is_grad_enabled()
+        if not torch.is_grad_enabled() or images.requires_grad:
+            return torch.is_grad_enabled()
+        # Adapters first: in most models the first of these already trains.
+        parts = (self.adapters, self.trunk)
+        return any(p.requires_grad for part in parts for p in part.parameters())
 
     def _precision(self, images: Tensor) -> AbstractContextManager:
         if self.autocast is None:

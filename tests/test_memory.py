@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmsigma.analysis.kept import kept, saved
 from mmsigma.backbone import AdaptedBackbone
-from tests.kept import kept, saved
 from tests.tiny import TRUNKS, TUNERS, backbone, carries, images
 
 SPREAD = ['registers', 'dinov3', 'beit', 'swin', 'hiera', 'hieradet', 'convnext']

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmsigma.analysis.kept import kept
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import AdapterBank
 from mmsigma.merge import merge
 from mmsigma.recompute import recomputed
-from tests.kept import kept
 from tests.tiny import TRUNKS, TUNERS, backbone, carries, images, loss, same, shake
 
 # A trunk of every way to run blocks: plain, without prefix, rotary, shared biases, pooling in
