@@ -15,6 +15,9 @@ from tests.tiny_trunks import TRUNKS
 CASES = [(tuner, 'registers') for tuner in tiny.TUNERS if tuner != 'Frozen']
 CASES += [('SIGMA', trunk) for trunk in TRUNKS if trunk != 'registers']
 CASES += [('VPT', 'mmpretrain-swin'), ('HFPeft', 'beit')]
+CASES = [(tuner, trunk, {}) for tuner, trunk in CASES if tiny.carries(trunk, tuner)]
+CASES += [('SIGMA', trunk, {'with_cp': True}) for trunk in ('registers', 'swin', 'hieradet')]
+CASES += [('HFPeft', 'registers', {'with_cp': True}), ('Full', 'registers', {'with_cp': True})]
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -23,11 +26,9 @@ def group():
         yield
 
 
-@pytest.mark.parametrize(('tuner', 'trunk'), CASES)
-def test_shards_compute_what_the_whole_does(tuner, trunk):
-    if not tiny.carries(trunk, tuner):
-        pytest.skip('no such pair')
-    model = tiny.backbone(trunk, tuner)
+@pytest.mark.parametrize(('tuner', 'trunk', 'options'), CASES)
+def test_shards_compute_what_the_whole_does(tuner, trunk, options):
+    model = tiny.backbone(trunk, tuner, **options)
     tiny.shake(model)
     images = tiny.images(trunk)
     expected = model(images)
