@@ -31,7 +31,10 @@ DEMO = [
     'onnx>=1.17,<2',
 ]
 PEFT = ['peft>=0.17,<0.20']
+# Each version is made for one of torch; this one for 2.11.
+INT8 = ['torchao>=0.17,<0.18']
 TESTS = [
+    *INT8,
     *PEFT,
     'onnx>=1.17,<2',
     'onnxruntime>=1.20,<2',
@@ -85,6 +88,7 @@ setup(
     install_requires=['numpy', 'packaging', 'safetensors', 'timm>=1.0', 'torch>=2.4'],
     extras_require={
         'openmmlab': OPENMMLAB,
+        'int8': INT8,
         'peft': PEFT,
         'demo': DEMO,
         'tests': TESTS,

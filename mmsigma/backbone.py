@@ -97,6 +97,8 @@ class AdaptedBackbone(nn.Module):
         self.trunk.requires_grad_(False)
         site = Site(self.trunk, used, self.trunk.has_class_token, self.adapters)
         for parameter in self.tuner.attach(site):
+            if not parameter.is_floating_point():
+                self.trunk.require_float(f'{type(self.tuner).__name__}, which trains the trunk,')
             parameter.requires_grad_(True)
         if shared:
             self._check_shared()

@@ -21,6 +21,9 @@ REQUIREMENTS: dict[str, tuple[tuple[str, ...], str, bool]] = {
     'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), '1.0', False),
 }
 
+# Of optional features: import name -> (extra of this package, oldest version, first too new)
+EXTRAS = {'torchao': ('int8', '0.17', '0.18')}
+
 
 def installed(distributions: tuple[str, ...]) -> str | None:
     """Version of the first of these distributions that is installed, or None."""
@@ -51,3 +54,24 @@ def check() -> None:
             raise ImportError(
                 f'mmsigma needs {module} >= {oldest}, but {module} {found} is installed. {_ADVICE}'
             )
+
+
+def extra(module: str, needed_by: str) -> None:
+    """Check the package behind an optional feature; see :data:`EXTRAS`.
+
+    Args:
+        module: Its import name.
+        needed_by: The setting that needs it, for the message.
+
+    Raises:
+        ImportError: It is missing, or of a version that is not known to work.
+    """
+    name, oldest, newer = EXTRAS[module]
+    found = installed((module,))
+    if found is not None and Version(oldest) <= Version(found) < Version(newer):
+        return
+    there = 'is not installed' if found is None else f'is {found}'
+    raise ImportError(
+        f'{needed_by} needs {module} >= {oldest}, < {newer}, which {there}: pip install '
+        f"'mmsigma[{name}]'. Or leave the setting out."
+    )

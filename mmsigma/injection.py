@@ -91,7 +91,8 @@ class Borrowed:
         """What the module gives, computed in its own dtype, in the dtype of ``tokens``."""
         if torch.is_autocast_enabled(tokens.device.type):
             return self.module(tokens)
-        dtype = next((p.dtype for p in self.module.parameters()), tokens.dtype)
+        found = (p.dtype for p in self.module.parameters() if p.is_floating_point())
+        dtype = next(found, tokens.dtype)
         return self.module(tokens.to(dtype)).to(tokens.dtype)
 
 

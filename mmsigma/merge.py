@@ -33,8 +33,10 @@ def merge(backbone: AdaptedBackbone) -> AdaptedBackbone:
         fingerprint of its own where weights of the trunk changed.
 
     Raises:
-        InvalidSettingError: The tuner does not fold, or not on this trunk, and why.
+        InvalidSettingError: The tuner does not fold, or not on this trunk, and why; or the trunk is
+            in int8. ``tools/merge.py`` folds such a model in float32.
     """
+    backbone.trunk.require_float('Merging')
     own = copy.deepcopy(backbone).eval()
     trunk, dtype = own.trunk, own.trunk.dtype
     device = next(trunk.parameters()).device

@@ -55,6 +55,7 @@ SIBLINGS = {
     'tuners': {'base', 'layers'},
     'trunks': {
         'base',
+        'int8',
         'layouts',
         'mmpretrain_models',
         'position',

@@ -150,7 +150,9 @@ def shard(model: nn.Module, min_params: int, reshard: bool) -> list[nn.Parameter
 
     mesh = init_device_mesh(next(model.parameters()).device.type, (get_world_size(),))
     numbers = [p for p in model.parameters() if p.ndim == 0]
-    common: dict[str, Any] = dict(mesh=mesh, ignored_params=set(numbers))
+    # PyTorch shards floating point alone; a trunk in int8 stays whole on every process.
+    integers = {p for p in model.parameters() if not p.is_floating_point()}
+    common: dict[str, Any] = dict(mesh=mesh, ignored_params={*numbers, *integers})
     for backbone in [m for m in model.modules() if isinstance(m, AdaptedBackbone)]:
         for unit in units(backbone, min_params):
             fully_shard(unit, reshard_after_forward=reshard, **common)

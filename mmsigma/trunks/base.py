@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidInputError, UnknownNameError, unknown
 from mmsigma.injection import AdapterBank, Block
 from mmsigma.layout import Flow
+from mmsigma.trunks import int8
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+STORED = (*DTYPES, int8.NAME)
 MODES = ('eval', 'train')
 
 
@@ -45,7 +47,8 @@ class Trunk(nn.Module, ABC):
         loaded: Whether the weights are pretrained ones, not random.
         mode: ``eval`` (default) keeps the trunk in evaluation mode while its adapters train;
             ``train`` lets it follow, with drop path and dropout where upstream has them.
-        dtype: Storage and computation dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: Storage and computation dtype: ``float32``, ``bfloat16`` or ``float16``; or ``int8``,
+            the storage of Linear layers alone: see :mod:`mmsigma.trunks.int8`.
 
     Attributes:
         patch: Side of a token at the embedding, in pixels.
@@ -63,13 +66,15 @@ class Trunk(nn.Module, ABC):
         super().__init__()
         if mode not in MODES:
             raise UnknownNameError(unknown('trunk mode', mode, MODES))
-        if dtype not in DTYPES:
-            raise UnknownNameError(unknown('trunk dtype', dtype, DTYPES))
+        if dtype not in STORED:
+            raise UnknownNameError(unknown('trunk dtype', dtype, STORED))
         self.name = name
         self.loaded = loaded
         self.mode = mode
         self.fingerprint = fingerprint(model)
-        self.model = model.to(DTYPES[dtype])
+        if dtype == int8.NAME:
+            int8.quantise(model)
+        self.model = model.to(DTYPES.get(dtype, torch.float32))
         # The very parameters, not copies: only what the family leaves out from here on is kept
         # alive by this, so that weights() is whole.
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
@@ -83,7 +88,7 @@ class Trunk(nn.Module, ABC):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype the trunk computes in."""
-        return next(self.model.parameters()).dtype
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
 
     def weights(self) -> dict[str, Tensor]:
         """Upstream's whole state dict as it now is, which ``weights`` of this family loads.
@@ -91,11 +96,26 @@ class Trunk(nn.Module, ABC):
         Tensors of a half-precision trunk come as float32. What the trunk leaves out of the model,
         such as a final norm that no map passes, is as it was loaded. Parameters that a tuner put
         inside are no part of it.
+
+        Raises:
+            InvalidSettingError: Of a trunk in int8, whose layers upstream could not load.
         """
+        self.require_float("Giving back upstream's weights")
         own = self.model.state_dict()
         found = {name: own.get(name, value).detach() for name, value in self._upstream.items()}
         half = (torch.bfloat16, torch.float16)
         return {name: v.float() if v.dtype in half else v for name, v in found.items()}
+
+    def require_float(self, what: str) -> None:
+        """Refuse what needs weights in floating point of a trunk that stores integers.
+
+        Args:
+            what: What needs them, the subject of the message.
+
+        Raises:
+            InvalidSettingError: The trunk is in int8.
+        """
+        int8.refuse(self, what)
 
     def calls(self, path: str) -> bool:
         """Whether upstream calls the layer of this name, or reads its weight and does the rest.

@@ -106,6 +106,7 @@ class HFPeft(Tuner):
         replaced = [name for name, m in model.named_modules() if isinstance(m, layers)]
         for name in replaced:
             self._check_rank(name, model.get_submodule(name))
+            self._check_start(name, model.get_submodule(name))
             _in_float32(model.get_submodule(name))
             if not trunk.calls(f'model.{name}'):
                 parent = model.get_submodule(name.rpartition('.')[0])
@@ -140,6 +141,16 @@ class HFPeft(Tuner):
                     f'HFPeft {self.peft_type} `r` {rank} is larger than the width of {name}, '
                     f'{width}: use at most {width}.'
                 )
+
+    def _check_start(self, name: str, layer: Any) -> None:
+        """Refuse to change weights that are stored as integers: the change would be lost."""
+        start = self.options.get('init_lora_weights')
+        stored = dict(layer.get_base_layer().named_parameters(recurse=False))
+        if isinstance(start, str) and start != 'gaussian' and 'weight' not in stored:
+            raise InvalidSettingError(
+                f'HFPeft {self.peft_type} init_lora_weights={start!r} changes the weight of '
+                f"{name}, which trunk.dtype='int8' stores as integers. Leave one of them out."
+            )
 
     def merge(self, site: Site) -> dict[str, Any]:
         """Let peft merge its layers, and put those that it had replaced back in place.
