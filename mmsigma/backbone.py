@@ -104,7 +104,8 @@ class AdaptedBackbone(nn.Module):
             self._check_shared()
         for block in blocks[len(used) :]:  # never run, so they must not wait for gradients
             block.module.requires_grad_(False)
-        self.trunk.end_at(self.out_indices)
+        if not shared:  # others may take maps that this one does not
+            self.trunk.end_at(self.out_indices)
 
         trained = {name for name, p in self.trunk.named_parameters() if p.requires_grad}
         parameters = {name for name, _ in self.trunk.named_parameters()}

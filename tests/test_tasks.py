@@ -1,23 +1,37 @@
 """Several tuned models on one trunk: shared weights, separate everything else."""
 
+import copy
+from dataclasses import dataclass
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmseg.structures import SegDataSample
 
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import CheckpointMismatchError, InvalidSettingError, UnknownNameError
+from mmsigma.injection import Site
+from mmsigma.registry import TUNERS as TUNER_REGISTRY
 from mmsigma.tasks import Tasks
+from mmsigma.tuners.sigma import SIGMA
 from tests.tiny import TUNERS, backbone, images, same, shake, sigma, trunk_config
 
 
-def config(tuner: dict, classes: int = 3, **trunk) -> Config:
+def config(
+    tuner: dict,
+    classes: int = 3,
+    preprocessor: dict | None = None,
+    test_cfg: dict | None = None,
+    **trunk,
+) -> Config:
     return Config(
         dict(
             custom_imports=dict(imports=['mmsigma']),
             default_scope='mmseg',
             model=dict(
                 type='EncoderDecoder',
-                data_preprocessor=dict(type='SegDataPreProcessor'),
+                data_preprocessor=dict(type='SegDataPreProcessor', **(preprocessor or {})),
+                test_cfg=test_cfg or dict(mode='whole'),
                 backbone=dict(
                     type='mmsigma.AdaptedBackbone', trunk=trunk_config(**trunk), tuner=tuner
                 ),
@@ -79,6 +93,163 @@ def test_training_one_leaves_the_other_alone() -> None:
     assert not same(first(images()), before)
 
 
+def pixels(height: int = 61, width: int = 45, batch: int = 2) -> dict:
+    """A batch as a data loader gives it."""
+    generator = torch.Generator().manual_seed(7)
+    samples = []
+    for _ in range(batch):
+        shape = (height, width)
+        samples.append(SegDataSample(metainfo=dict(ori_shape=shape, img_shape=shape)))
+    return dict(
+        inputs=[255 * torch.rand(3, height, width, generator=generator) for _ in samples],
+        data_samples=samples,
+    )
+
+
+def together(**options: dict) -> Tasks:
+    tasks = Tasks()
+    for seed, (name, option) in enumerate(options.items()):
+        model = tasks.add(name, config(**option))
+        shake(model.backbone.adapters, seed)
+        shake(model.decode_head, seed + 10)
+    return tasks
+
+
+def logits(predictions: list) -> list[torch.Tensor]:
+    return [sample.seg_logits.data for sample in predictions]
+
+
+def embeds(tasks: Tasks, monkeypatch) -> list[torch.Size]:
+    """The shapes of all batches that the trunk embeds from now on."""
+    trunk = next(iter(tasks.values())).backbone.trunk
+    embed, seen = trunk.embed, []
+    monkeypatch.setattr(trunk, 'embed', lambda x: seen.append(x.shape) or embed(x))
+    return seen
+
+
+def test_predict_gives_what_each_gives_alone_with_one_pass(monkeypatch) -> None:
+    tasks = together(
+        roads=dict(tuner=sigma()),
+        late=dict(tuner=sigma(blocks=[-1]), classes=4),
+        brains=dict(tuner=dict(type='Frozen'), classes=5),
+    )
+    data = pixels()
+    alone = {n: model.test_step(copy.deepcopy(data)) for n, model in tasks.items()}
+    seen = embeds(tasks, monkeypatch)
+    found = tasks.predict(data)
+    assert len(seen) == 1
+    assert list(found) == list(tasks)
+    for name in tasks:
+        assert len(found[name]) == 2
+        assert all(map(torch.equal, logits(found[name]), logits(alone[name])))
+    assert not any('seg_logits' in sample for sample in data['data_samples'])
+    some = tasks.predict(data, ['brains'])
+    assert list(some) == ['brains'] and len(seen) == 2
+    assert all(map(torch.equal, logits(some['brains']), logits(alone['brains'])))
+    with pytest.raises(UnknownNameError, match="mean 'brains'"):
+        tasks.predict(data, ['brain'])
+
+
+def test_other_preprocessing_takes_a_pass_of_its_own(monkeypatch) -> None:
+    frozen = dict(type='Frozen')
+    tasks = together(
+        raw=dict(tuner=frozen),
+        normed=dict(tuner=frozen, preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3)),
+        padded=dict(tuner=frozen, preprocessor=dict(test_cfg=dict(size=(84, 70)))),
+        also_raw=dict(tuner=sigma(blocks=[1])),
+    )
+    data = pixels()
+    alone = {n: model.test_step(copy.deepcopy(data)) for n, model in tasks.items()}
+    seen = embeds(tasks, monkeypatch)
+    found = tasks.predict(data)
+    assert len(seen) == 3
+    for name in tasks:
+        assert all(map(torch.equal, logits(found[name]), logits(alone[name])))
+
+
+def test_sliding_windows_are_shared_one_by_one(monkeypatch) -> None:
+    slide = dict(mode='slide', crop_size=(42, 42), stride=(28, 28))
+    tasks = together(
+        roads=dict(tuner=dict(type='Frozen'), test_cfg=slide),
+        brains=dict(tuner=TUNERS['Mona'], test_cfg=slide),
+    )
+    data = pixels(batch=1)
+    alone = {n: model.test_step(copy.deepcopy(data)) for n, model in tasks.items()}
+    seen = embeds(tasks, monkeypatch)
+    found = tasks.predict(data)
+    assert len(seen) == 4
+    for name in tasks:
+        assert all(map(torch.equal, logits(found[name]), logits(alone[name])))
+
+
+@pytest.mark.parametrize('first', [[1], [1, 3]])
+def test_maps_that_only_another_task_takes(first: list[int]) -> None:
+    """A backbone of its own drops norms that none of its maps passes; the shared trunk may not."""
+    tasks, alone = Tasks(), {}
+    for name, outputs in {'first': first, 'second': [4 - first[-1]]}.items():
+        option = config(dict(type='Frozen'), trunk='mmpretrain-swin')
+        option.model.backbone.out_indices = outputs
+        width = 16 if outputs == [1] else 32
+        option.model.decode_head.update(in_channels=width, channels=width)
+        tasks.add(name, option)
+        alone[name] = backbone('mmpretrain-swin', 'Frozen', out_indices=outputs)
+    x = images('mmpretrain-swin')
+    for name in tasks:
+        assert same(tasks[name].backbone(x), alone[name](x))
+
+
+def test_folds_what_folds_beside_the_trunk(tmp_path) -> None:
+    data, trunk = pixels(), None
+    for seed, (tuner, folds) in enumerate(
+        [
+            (sigma(gate='static', scale='learned'), True),
+            (TUNERS['LoRand'], True),
+            (TUNERS['SIGMA'], False),
+            (dict(type='Frozen'), False),
+        ]
+    ):
+        model, path = trained(tmp_path, f'task{seed}', seed, tuner=tuner)
+        tasks = Tasks()
+        tasks.add('plain', config(dict(type='Frozen')))
+        trunk = tasks['plain'].backbone.trunk
+        before = {name: value.clone() for name, value in trunk.state_dict().items()}
+        folded = tasks.add('folded', config(tuner), path, fold=True)
+        assert folded.backbone.trunk is trunk and not folded.training
+        assert all(torch.equal(before[n], v) for n, v in trunk.state_dict().items())
+        changed = folded.backbone.tuner.settings() != model.backbone.tuner.settings()
+        assert changed is folds
+        expected = logits(model.test_step(copy.deepcopy(data)))
+        for ours, theirs in zip(logits(tasks.predict(data)['folded']), expected, strict=True):
+            assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
+
+
+@TUNER_REGISTRY.register_module(name='BakedIn')
+@dataclass
+class BakedIn(SIGMA):
+    """Beside the trunk while it runs, folded into the trunk."""
+
+    def merge(self, site: Site) -> dict:
+        next(p for p in site.trunk.parameters()).add_(1)
+        site.adapters.at.clear()
+        return {'type': 'Frozen'}
+
+
+def test_what_folds_into_the_trunk_stays_unfolded(caplog) -> None:
+    tasks = Tasks()
+    with caplog.at_level('INFO'):
+        tasks.add('roads', config({**sigma(), 'type': 'BakedIn'}), fold=True)
+    assert type(tasks['roads'].backbone.tuner) is BakedIn
+    assert same(tasks['roads'].backbone(images()), backbone(tuner='Frozen')(images()))
+
+
+def test_tasks_that_cannot_share_are_refused_at_once() -> None:
+    tasks = Tasks()
+    with pytest.raises(InvalidSettingError, match='cannot be shared'):
+        tasks.add('roads', config(TUNERS['BitFit']))
+    assert not tasks
+    tasks.add('roads', config(sigma()))
+
+
 def test_errors(tmp_path) -> None:
     tasks = Tasks()
     tasks.add('roads', config(sigma()))
@@ -91,4 +262,6 @@ def test_errors(tmp_path) -> None:
     _, path = trained(tmp_path, 'brains', 0, tuner=sigma(gate='mean'))
     with pytest.raises(CheckpointMismatchError, match='gate'):
         tasks.add('brains', config(sigma()), path)
+    with pytest.raises(CheckpointMismatchError, match='decode_head'):
+        tasks.add('brains', config(sigma(gate='mean'), classes=7), path)
     assert list(tasks) == ['roads']
