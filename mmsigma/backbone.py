@@ -6,7 +6,7 @@
       at each output block: trunk.norm ─> map (B,C,h,w) ─crop─> neck, head
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma import checkpoint
+from mmsigma.compiled import Compiled
 from mmsigma.errors import (
     CheckpointMismatchError,
     InvalidSettingError,
     UnknownNameError,
     unknown,
 )
-from mmsigma.injection import AdapterBank, Block, Site, resolve_indices
+from mmsigma.injection import AdapterBank, Block, Site, resolve_indices, run_block
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 from mmsigma.trunks.base import Trunk
 from mmsigma.tuners.base import Tuner
@@ -50,13 +51,17 @@ class AdaptedBackbone(nn.Module):
         with_cp: Activation checkpointing: of every block that gradients reach, with its adapters,
             only the input is kept, and the backward pass computes the block again: the same
             gradients, in less memory and more time; see docs/precision.md.
+        compile: Whether blocks, with their adapters, run through ``torch.compile``, or a dict of
+            its arguments, as MMEngine's own ``compile``, which takes the whole model; see
+            :mod:`mmsigma.compiled` and docs/performance.md.
 
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
         UnknownNameError: Another ``autocast``.
         InvalidSettingError: A ``with_cp`` that is neither True nor False, ``autocast`` in another
-            half precision than the trunk's, an output block that the trunk does not have, or a
-            shared trunk with a tuner that changes it.
+            half precision than the trunk's, an output block that the trunk does not have, a
+            shared trunk with a tuner that changes it, or ``compile`` of a trunk that runs whole
+            or with what ``torch.compile`` refuses.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class AdaptedBackbone(nn.Module):
         out_indices: Sequence[int] | None = None,
         autocast: str | None = None,
         with_cp: bool = False,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         if autocast is not None and autocast not in AUTOCAST:
@@ -92,6 +98,7 @@ class AdaptedBackbone(nn.Module):
             )
 
         used = blocks[: self.out_indices[-1] + 1]
+        self.adapters.compiled = self._compiled(compile, used)
         if shared:
             self._check_shared()
         self.trunk.requires_grad_(False)
@@ -128,6 +135,24 @@ class AdaptedBackbone(nn.Module):
                 f'autocast={self.autocast!r} with trunk.dtype={name!r}: PyTorch does not mix the '
                 'two halves. Give both the same, or leave one out.'
             )
+
+    def _compiled(
+        self, setting: bool | Mapping[str, Any], blocks: Sequence[Block]
+    ) -> Compiled | None:
+        if not isinstance(setting, bool | Mapping):
+            raise InvalidSettingError(
+                'compile is True, False or a dict of arguments of torch.compile, such as '
+                f"dict(mode='max-autotune-no-cudagraphs'); given: {setting!r}."
+            )
+        if setting is False:
+            return None
+        if any(block.attention is None for block in blocks):
+            raise InvalidSettingError(
+                f'compile: {self.trunk.name} runs whole, by its own code, so there are no blocks '
+                'to compile one by one. Leave compile out, or take a family that divides its '
+                'blocks.'
+            )
+        return Compiled(run_block, {} if setting is True else setting)
 
     def _check_shared(self) -> None:
         hooked = any(module._forward_hooks for module in self.trunk.modules())

@@ -13,13 +13,14 @@ where it sits. It returns the *update* ``(B, N, C)`` that is added there. Zero u
 initialisation therefore leave the trunk as it is, to the bit.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from mmsigma.compiled import Compiled
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.layout import Flow, TokenLayout
 from mmsigma.recompute import recomputed
@@ -148,6 +149,59 @@ class Behind:
         return self.adapter(output)
 
 
+def run_block(
+    block: Block, places: Mapping[str, Any], x: Tensor, flow: Flow
+) -> tuple[Tensor, Flow]:
+    """A divided block with adapters: tokens ``(B, N, C)`` and what they stand for.
+
+    It reads nothing but its arguments, so that one compiled form serves all blocks of a kind.
+
+    Args:
+        block: The block.
+        places: Its adapters by position, and its prompts.
+        x: ``(B, N, C)``, the tokens before it.
+        flow: What they stand for.
+    """
+    attention, mlp = block.attention, block.mlp
+    if attention is None or mlp is None:
+        raise InvalidSettingError('This block has no steps to run; its trunk runs it whole.')
+    if block.enter is not None:
+        x, flow = block.enter(x, flow)
+    if _PROMPTS in places:
+        x, layout = places[_PROMPTS](x, flow.layout)
+        flow = replace(flow, layout=layout)
+    base, branch, flow = attention(x, flow)
+    branch = _add(places, 'after_attention', branch, branch, flow.layout)
+    y = _add(places, 'parallel_attention', base + branch, base, flow.layout)
+    y = _add(places, 'after_attention_residual', y, y, flow.layout)
+
+    branch = mlp(y, flow)
+    branch = _add(places, 'after_mlp', branch, branch, flow.layout)
+    z = _add(places, 'parallel_mlp', y + branch, y, flow.layout)
+    return _add(places, 'after_block', z, z, flow.layout), flow
+
+
+def _add(
+    places: Mapping[str, Any], position: str, tokens: Tensor, read: Tensor, layout: TokenLayout
+) -> Tensor:
+    """``tokens`` plus the update of the adapter at ``position``, which reads ``read``, if any."""
+    update = _update(places, position, read, layout)
+    return tokens if update is None else tokens + update.to(tokens.dtype)
+
+
+def _update(
+    places: Mapping[str, Any], position: str, read: Tensor, layout: TokenLayout
+) -> Tensor | None:
+    if position not in places:
+        return None
+    adapter = places[position]
+    # Under autocast the operators choose their precision; without it a trunk stored in
+    # half precision must not force its dtype on float32 adapters.
+    if not torch.is_autocast_enabled(read.device.type):
+        read = read.to(next((p.dtype for p in adapter.parameters()), read.dtype))
+    return adapter(read, layout)
+
+
 class AdapterBank(nn.Module):
     """Holds the adapters of a trunk, by block index and position, and runs blocks with them.
 
@@ -156,6 +210,7 @@ class AdapterBank(nn.Module):
         shared: What several adapters use, by name; see :meth:`Site.share`.
         recompute: Whether the backward pass computes blocks again, from their inputs; see
             :mod:`mmsigma.recompute`.
+        compiled: A compiled :func:`run_block` that runs the blocks, or None.
     """
 
     def __init__(self) -> None:
@@ -163,6 +218,7 @@ class AdapterBank(nn.Module):
         self.at = nn.ModuleDict()
         self.shared = nn.ModuleDict()
         self.recompute = False
+        self.compiled: Compiled | None = None
 
     def put(self, index: int, position: str, adapter: nn.Module) -> None:
         """Register ``adapter`` at ``position`` of block ``index``."""
@@ -188,56 +244,15 @@ class AdapterBank(nn.Module):
         return adapted or x.requires_grad
 
     def _run(self, index: int, block: Block, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
-        if block.attention is None or block.mlp is None:
-            raise InvalidSettingError(
-                f'Block {index} has no steps to run; its trunk runs it whole.'
-            )
-        if block.enter is not None:
-            x, flow = block.enter(x, flow)
-        x, flow = self._prompted(index, x, flow)
-        base, branch, flow = block.attention(x, flow)
-        branch = self.add(index, 'after_attention', branch, branch, flow.layout)
-        y = self.add(index, 'parallel_attention', base + branch, base, flow.layout)
-        y = self.add(index, 'after_attention_residual', y, y, flow.layout)
+        return (self.compiled or run_block)(block, self._places(index), x, flow)
 
-        branch = block.mlp(y, flow)
-        branch = self.add(index, 'after_mlp', branch, branch, flow.layout)
-        z = self.add(index, 'parallel_mlp', y + branch, y, flow.layout)
-        return self.add(index, 'after_block', z, z, flow.layout), flow
-
-    def _prompted(self, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+    def _places(self, index: int) -> dict[str, nn.Module]:
         key = str(index)
-        if key not in self.at or _PROMPTS not in cast(nn.ModuleDict, self.at[key]):
-            return x, flow
-        tokens, layout = cast(nn.ModuleDict, self.at[key])[_PROMPTS](x, flow.layout)
-        return tokens, replace(flow, layout=layout)
-
-    def add(
-        self, index: int, position: str, tokens: Tensor, read: Tensor, layout: TokenLayout
-    ) -> Tensor:
-        """``tokens`` plus the update of the adapter at ``position``, if there is one.
-
-        Args:
-            index: The block.
-            position: Where the adapter sits.
-            tokens: ``(B, N, C)``, what the update is added to.
-            read: ``(B, N, C)``, what the adapter reads.
-            layout: What the tokens stand for.
-        """
-        update = self.update(index, position, read, layout)
-        return tokens if update is None else tokens + update.to(tokens.dtype)
+        return dict(cast(nn.ModuleDict, self.at[key]).items()) if key in self.at else {}
 
     def update(self, index: int, position: str, read: Tensor, layout: TokenLayout) -> Tensor | None:
         """What the adapter at ``position`` of block ``index`` returns, or None without one."""
-        key = str(index)
-        if key not in self.at or position not in cast(nn.ModuleDict, self.at[key]):
-            return None
-        adapter = cast(nn.ModuleDict, self.at[key])[position]
-        # Under autocast the operators choose their precision; without it a trunk stored in
-        # half precision must not force its dtype on float32 adapters.
-        if not torch.is_autocast_enabled(read.device.type):
-            read = read.to(next((p.dtype for p in adapter.parameters()), read.dtype))
-        return adapter(read, layout)
+        return _update(self._places(index), position, read, layout)
 
 
 @dataclass

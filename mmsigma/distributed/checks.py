@@ -69,10 +69,17 @@ def check_strategy(config: Config) -> None:
     """Check that a strategy has what it needs.
 
     Raises:
-        InvalidSettingError: DeepSpeed is not installed, PyTorch is too old to shard, or there is no
-            launcher.
+        InvalidSettingError: DeepSpeed is not installed, PyTorch is too old to shard, there is no
+            launcher, or blocks would be compiled whose weights come and go.
     """
     name = strategy_of(config)
+    backbone = (config.get('model') or {}).get('backbone') or {}
+    if name in (*_FOLDERS, 'FSDP2Strategy') and backbone.get('compile'):
+        raise InvalidSettingError(
+            f'model.backbone.compile with strategy {name}: weights are gathered when layers are '
+            'called, and in compiled blocks no layer is. Set model.backbone.compile=False, or '
+            'take --strategy ddp.'
+        )
     if name == DEEPSPEED and find_spec('deepspeed') is None:
         raise InvalidSettingError(
             'strategy DeepSpeedStrategy needs the package deepspeed, which is not installed: pip '

@@ -260,6 +260,11 @@ def test_strategies_that_cannot_start(monkeypatch):
         checks.check_strategy(deepspeed)
     single = config(dict(type='mmsigma.FSDP2Strategy'))
     checks.check_strategy(single)
+    for name in ('mmsigma.FSDP2Strategy', 'DeepSpeedStrategy'):
+        compiled = config(dict(type=name), model=dict(backbone=dict(compile=True)))
+        with pytest.raises(InvalidSettingError, match='in compiled blocks no layer is'):
+            checks.check_strategy(compiled)
+    checks.check_strategy(config(model=dict(backbone=dict(compile=True))))
     single.launcher = 'none'
     with pytest.raises(InvalidSettingError, match='shards over the processes'):
         checks.check_strategy(single)
