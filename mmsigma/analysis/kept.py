@@ -31,18 +31,19 @@ class Made(TorchDispatchMode):
                 self.storages[reference.cdata] = (reference, storage.nbytes())
         return out
 
-    def alive(self) -> list[int]:
-        """Bytes of each storage that something still holds."""
-        return [size for reference, size in self.storages.values() if not reference.expired()]
+    def alive(self) -> dict[int, int]:
+        """Bytes of each storage that something still holds, by its address."""
+        return {key: size for key, (ref, size) in self.storages.items() if not ref.expired()}
 
 
 def kept(function: Callable[..., Any], *args: Any) -> int:
     """Bytes that ``function`` makes and that are alive behind it, besides what it returns."""
     with Made() as made:
         out = function(*args)
-    own = {t.untyped_storage().data_ptr(): t for t in _tensors(out)}
-    returned = sum(t.untyped_storage().nbytes() for t in own.values())
-    return sum(made.alive()) - returned
+    alive = made.alive()
+    for tensor in _tensors(out):
+        alive.pop(StorageWeakRef(tensor.untyped_storage()).cdata, None)
+    return sum(alive.values())
 
 
 def saved(function: Callable[..., Any], *args: Any, but: nn.Module | None = None) -> list[Tensor]:
