@@ -139,5 +139,5 @@ def _kind(images: Tensor, adapters: AdapterBank) -> tuple[object, ...]:
     """What besides the images' values decides how the trunk computes, or rounds."""
     device = images.device.type
     autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-    compiled = repr(getattr(getattr(adapters, 'compiled', None), 'options', None))
+    compiled = adapters.compiled and repr(adapters.compiled.options)
     return images.shape, images.dtype, images.device, autocast, compiled

@@ -234,10 +234,11 @@ class BakedIn(SIGMA):
         return {'type': 'Frozen'}
 
 
-def test_what_folds_into_the_trunk_stays_unfolded(caplog) -> None:
-    tasks = Tasks()
-    with caplog.at_level('INFO'):
-        tasks.add('roads', config({**sigma(), 'type': 'BakedIn'}), fold=True)
+def test_what_folds_into_the_trunk_stays_unfolded(monkeypatch) -> None:
+    tasks, said = Tasks(), []
+    monkeypatch.setattr('mmsigma.tasks.print_log', lambda text, **_: said.append(text))
+    tasks.add('roads', config({**sigma(), 'type': 'BakedIn'}), fold=True)
+    assert len(said) == 1 and 'folds into the trunk' in said[0]
     assert type(tasks['roads'].backbone.tuner) is BakedIn
     assert same(tasks['roads'].backbone(images()), backbone(tuner='Frozen')(images()))
 
