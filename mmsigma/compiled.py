@@ -55,11 +55,14 @@ class Compiled:
                 "what the one before it gave. Use mode='max-autotune-no-cudagraphs' or 'default'."
             )
         _configure()
+        chosen = {'dynamic': True, **self.options}
         # A copy of the code: PyTorch keeps graphs by code, and other models have other blocks.
         code: Any = function.__code__.replace()
         own = FunctionType(code, function.__globals__, function.__name__)
         try:
-            self._compiled = torch.compile(own, **{'dynamic': True, **self.options})
+            if chosen.get('backend', 'inductor') == 'inductor':
+                chosen['options'] = _inductor_options(chosen.pop('mode', None), options)
+            self._compiled = torch.compile(own, **chosen)
         except Exception as error:  # unknown backends and modes have no common base
             raise InvalidSettingError(
                 f'torch.compile refuses compile={self.options!r}: {error}'
@@ -71,6 +74,16 @@ class Compiled:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Compiled, (self.function, self.options)
+
+
+def _inductor_options(mode: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    from torch import _inductor as inductor
+
+    # Inductor would order maps for convolutions channels last, and cannot compare their strides
+    # where sizes are inputs (a TypeError in torch 2.11 in the backward pass of SIGMA and others).
+    own: dict[str, Any] = {'layout_optimization': False}
+    preset = inductor.list_mode_options(mode) if mode else {}
+    return {**own, **preset, **(given.get('options') or {})}
 
 
 def _configure() -> None:

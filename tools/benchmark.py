@@ -1,12 +1,15 @@
 """Time and memory of whole models, head and losses included, on generated images.
 
     python tools/benchmark.py CONFIG ... [--size HEIGHTxWIDTH] [--batch N] [--bf16] [--json OUT]
+                              [--compile] [--channels-last]
 
 Weights are random and no data is read: a training step is the data preprocessor, forward and
 backward of the config's model on images of noise with a few objects, without optimiser; inference
 is mmseg's or mmdet's own ``test_step``. The configs run in turns, forwards and backwards by round;
 a ratio is the median over rounds of the ratio to the first config. Peak memory is measured as
-``tools/bench.py`` does, which times backbones alone.
+``tools/bench.py`` does, which times backbones alone. ``--compile`` and ``--channels-last`` run each
+config once more, so, without peak memory; seconds of the first turn are in the JSON, with the
+time that compiling took.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +32,31 @@ from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from mmsigma import launch
+from mmsigma.compiled import Compiled
 from mmsigma.errors import InvalidSettingError
+from mmsigma.injection import run_block
 
 OBJECTS = 8  # per image; COCO has seven on average
 CLASSES = 8  # labels below this, which every head here has
+
+
+def compile_blocks(model: Any) -> None:
+    """As ``backbone=dict(compile=True)`` builds it."""
+    model.backbone.adapters.compiled = Compiled(run_block, {})
+
+
+def channels_last(model: Any) -> None:
+    """Neck and heads; the first convolution turns the backbone's maps, and all behind it follow."""
+    for name, part in model.named_children():
+        if name not in ('backbone', 'data_preprocessor'):
+            part.to(memory_format=torch.channels_last)
+
+
+# Name of the option: what it does, and how, to a model that is built.
+VARIANTS: dict[str, tuple[str, Callable[[nn.Module], None]]] = {
+    'compile': ('with model.backbone.compile=True', compile_blocks),
+    'channels-last': ('with neck and heads in channels-last order', channels_last),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,6 +71,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--bf16', action='store_true', help='bfloat16 in trunk and adapters')
+    for name, (text, _) in VARIANTS.items():
+        parser.add_argument(f'--{name}', action='store_true', help=f'each config also {text}')
     parser.add_argument('--no-inference', action='store_true', help='training steps alone')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')
     args = parser.parse_args()
@@ -79,7 +105,8 @@ def main() -> None:
     peaks = {name: peak(config, args) for name, config in configs.items()}
     rows = measure(configs, args)
     for name, row in rows.items():
-        row['peak_memory_mib'] = None if peaks[name] is None else peaks[name] / bench.MIB
+        peak_memory = peaks.get(name)  # variants: not measured
+        row['peak_memory_mib'] = None if peak_memory is None else peak_memory / bench.MIB
     print(f'\n{table(rows)}')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -178,10 +205,17 @@ def inference(model: nn.Module, data: Mapping[str, Any]) -> None:
 def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Seconds per step, medians and ratios to the first config."""
     built = {name: build(config, args) for name, config in configs.items()}
+    for config in configs:
+        for option, (_, change) in VARIANTS.items():
+            if getattr(args, option.replace('-', '_')):
+                model, data = build(configs[config], args)
+                change(model)
+                built[f'{config}, {option}'] = model, data
     kinds = {'train': train_step} | ({} if args.no_inference else {'inference': inference})
     seconds: dict[str, dict[str, list[float]]] = {
         name: {kind: [] for kind in kinds} for name in built
     }
+    warmup: dict[str, dict[str, float]] = {name: {} for name in built}
     for turn in range(-1, args.repeats):  # the first is for warming up
         for name in built if turn % 2 == 0 else reversed(built):
             model, data = built[name]
@@ -189,8 +223,11 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
                 model.train(kind == 'train')
                 start = time.perf_counter()
                 run(model, data)
-                if turn >= 0:
-                    seconds[name][kind].append(time.perf_counter() - start)
+                taken = time.perf_counter() - start
+                if turn < 0:
+                    warmup[name][kind] = taken
+                else:
+                    seconds[name][kind].append(taken)
             model.zero_grad(set_to_none=True)
         bench.say(f'round {turn + 1} of {args.repeats}')
     first = seconds[next(iter(seconds))]
@@ -204,6 +241,7 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
                 'seconds': statistics.median(taken[kind]),
                 'ratio': statistics.median(ratios),
                 'all_seconds': taken[kind],
+                'first_seconds': warmup[name][kind],
             }
     return rows
 
