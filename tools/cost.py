@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument(
         '--max-tflops', type=float, metavar='N',
-        help='time no step of more operations than this, in full fine-tuning (default: 1 on a CPU)',
+        help='time no step of more operations than this, in full fine-tuning (default: 2 on a CPU)',
     )  # fmt: skip
     parser.add_argument(
         '--model-args', default={}, type=json.loads, help='of timm, as JSON, e.g. {"depth": 2}'
@@ -72,7 +72,7 @@ def parse_args() -> argparse.Namespace:
     if min(args.repeats, args.threads, args.batch, *args.sizes) < 1:
         parser.error('--repeats, --threads, --batch and --sizes must be at least 1')
     if args.max_tflops is None and args.device == 'cpu':
-        args.max_tflops = 1.0
+        args.max_tflops = 2.0
     return args
 
 

@@ -1,6 +1,6 @@
 """Count what a training step of SIGMA keeps: ``python tools/memory.py [--write PAGE]``.
 
-Bytes of parameters, and of what the forward pass of the backbone leaves for the backward pass, by
+Bytes of weights, and of what the forward pass of the backbone leaves for the backward pass, by
 precision, with and without activation checkpointing. Nothing is timed, and weights are random.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     init_default_scope('mmsigma')
     rows = [
         row(args, stored, autocast)
-        for stored in ('float32', 'bfloat16')
+        for stored in ('float32', 'bfloat16', 'int8')
         for autocast in (None, 'bfloat16')
     ]
     table = '\n'.join([HEADER, *rows])
@@ -58,8 +58,9 @@ def row(args: argparse.Namespace, stored: str, autocast: str | None) -> str:
 
 
 def weights(module: nn.Module, trained: bool) -> int:
-    """Bytes of the parameters that train, or that do not."""
-    return sum(p.nbytes for p in module.parameters() if p.requires_grad is trained)
+    """Bytes of the parameters that train, or of all the rest: scales of int8 are buffers."""
+    tensors = (*module.parameters(), *module.buffers())
+    return sum(t.nbytes for t in tensors if t.requires_grad is trained)
 
 
 if __name__ == '__main__':
