@@ -248,9 +248,8 @@ def plot(points: Sequence[Point], device: str) -> Any:
     for axes, label in zip(figure.axes, ('seconds of a step', f'{of_memory}, GiB'), strict=True):
         axes.set_ylabel(label)
     lines = figure.axes[0].get_lines()
-    first = figure.axes[0].legend(lines[: len(COLOURS)], COLOURS, fontsize=7, loc='upper left')
+    figure.axes[0].legend(lines[: len(COLOURS)], COLOURS, fontsize=7, loc='upper left')
     figure.axes[1].legend(lines[2 :: len(COLOURS)], models, fontsize=7, loc='upper left')
-    figure.axes[0].add_artist(first)
     return figure
 
 
