@@ -60,8 +60,8 @@ class AdaptedBackbone(nn.Module):
         UnknownNameError: Another ``autocast``.
         InvalidSettingError: A ``with_cp`` that is neither True nor False, ``autocast`` in another
             half precision than the trunk's, an output block that the trunk does not have, a
-            shared trunk with a tuner that changes it, or ``compile`` of a trunk that runs whole
-            or with what ``torch.compile`` refuses.
+            shared trunk with a tuner that changes it, ``compile`` of a trunk that runs whole or
+            looks up tables, or with what ``torch.compile`` refuses.
     """
 
     def __init__(
@@ -151,6 +151,12 @@ class AdaptedBackbone(nn.Module):
                 f'compile: {self.trunk.name} runs whole, by its own code, so there are no blocks '
                 'to compile one by one. Leave compile out, or take a family that divides its '
                 'blocks.'
+            )
+        if not self.trunk.compiles:
+            raise InvalidSettingError(
+                f'compile: the blocks of {self.trunk.name} look their tables up by the size of the '
+                'map, and would be compiled anew for each. Leave compile out, or take a family '
+                'that does not, such as TimmEVA.'
             )
         return Compiled(run_block, {} if setting is True else setting)
 

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Inside these folders, files see only the folder's contract; the __init__ collects them all.
 SIBLINGS = {
-    'tuners': {'base', 'layers'},
+    'tuners': {'base', 'depthwise', 'layers'},
     'trunks': {
         'base',
         'int8',

@@ -60,6 +60,7 @@ class Trunk(nn.Module, ABC):
     patch: int
     has_class_token: bool = False
     builds_without_values = True  # whether upstream builds on the meta device
+    compiles = True  # whether graphs of blocks hold for every size of image
     model: Any  # upstream's own class; each family knows which
 
     def __init__(self, model: nn.Module, name: str, loaded: bool, mode: str, dtype: str) -> None:

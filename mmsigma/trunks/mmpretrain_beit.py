@@ -107,11 +107,12 @@ class MMPretrainBEiT(Trunk):
             if native:
                 return _Biases(common=model.rel_pos_bias())
             table = _resample(model.rel_pos_bias.relative_position_bias_table, self.native, grid)
-            return _Biases(common=_bias(table, grid))
+            return _Biases(common=_bias(table, _index(grid, table.device)))
         if native or not model.use_rel_pos_bias:
             return _Biases()
         tables = torch.stack([block.attn.relative_position_bias_table for block in model.layers])
-        return _Biases(tables=_resample(tables, self.native, grid))
+        index = _index(grid, tables.device)
+        return _Biases(tables=_resample(tables, self.native, grid), index=index)
 
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""
@@ -140,10 +141,13 @@ class _Biases:
     Attributes:
         common: The bias of all blocks ``(heads, N, N)``, in models whose blocks share one.
         tables: Each block's table for this grid ``(blocks, entries, heads)``, unless it is native.
+        index: Of pairs of tokens into a table, ``(N, N)``. It is found here and not in a block,
+            whose compiled graph it would tie to one grid.
     """
 
     common: Tensor | None = None
     tables: Tensor | None = None
+    index: Tensor | None = None
 
 
 def _fit_tables(model: Any, state: dict[str, Tensor], prefix: str) -> None:
@@ -167,20 +171,19 @@ def _resample(tables: Tensor, old: Grid, new: Grid) -> Tensor:
     return torch.cat((mmpretrain_models.resize_table(head, old, new), extra), dim=-2)
 
 
-def _bias(table: Tensor, grid: Grid) -> Tensor:
-    """The bias ``(heads, N, N)`` that a table ``(entries, heads)`` stands for."""
-    count = grid[0] * grid[1] + 1
-    bias = table[_index(grid, table.device)].view(count, count, -1)
+def _bias(table: Tensor, index: Tensor) -> Tensor:
+    """The bias ``(heads, N, N)`` of a table ``(entries, heads)`` and an index ``(N, N)``."""
+    bias = table[index]
     return bias.permute(2, 0, 1).contiguous()
 
 
 @lru_cache(maxsize=4)
 def _index(grid: Grid, device: torch.device) -> Tensor:
-    """Upstream's index of pairs of tokens into a table ``(N * N,)``."""
+    """Upstream's index of pairs of tokens into a table, ``(N, N)``."""
     from mmpretrain.models.backbones.beit import RelativePositionBias
 
     with torch.inference_mode(False):  # it is kept, so it must serve training too
-        return RelativePositionBias(grid, num_heads=1).relative_position_index.view(-1).to(device)
+        return RelativePositionBias(grid, num_heads=1).relative_position_index.to(device)
 
 
 def _attention(layer: Any, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
@@ -188,8 +191,7 @@ def _attention(layer: Any, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, T
     if biases.tables is None:
         branch = layer.attn(y, rel_pos_bias=biases.common)
     else:
-        grid = (flow.layout.height, flow.layout.width)
-        branch = _biased(layer.attn, y, _bias(biases.tables[index], grid))
+        branch = _biased(layer.attn, y, _bias(biases.tables[index], biases.index))
     if layer.gamma_1 is not None:
         branch = layer.gamma_1 * branch
     return x, layer.drop_path(branch), flow

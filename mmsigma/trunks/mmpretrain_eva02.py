@@ -43,6 +43,7 @@ class MMPretrainEVA02(Trunk):
     """
 
     builds_without_values = False
+    compiles = False  # rotary tables are looked up in the blocks, by grid
 
     def __init__(
         self,

@@ -19,7 +19,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.amp.autocast_mode import custom_bwd, custom_fwd
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.injection import Site, resolve_indices, resolve_positions
@@ -34,45 +33,13 @@ from mmsigma.tuners.base import (
     check_scale,
     per_stage,
 )
+from mmsigma.tuners.depthwise import depthwise_conv
 
 GATES = ('channel', 'spatial', 'static', 'mean')
 FUSIONS = ('adaptive', 'none')
 MODULATIONS = ('global', 'none')
 PREFIX_TOKENS = ('share', 'skip')
 FORMS = ('fast', 'plain')
-
-
-class _DepthwiseConv(torch.autograd.Function):
-    """Depthwise convolution for training on CPUs: its gradients are depthwise convolutions too.
-
-    For kernels above 3x3 oneDNN computes the kernel's gradient by a matrix product per channel,
-    which takes 20 times as long as the convolution. The same gradient is the convolution of the
-    image with the output's gradient as its kernel, and that runs as fast as any other.
-    """
-
-    @staticmethod
-    @custom_fwd(device_type='cpu')
-    def forward(ctx: Any, image: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-        """``(1, G, H, W)`` of an image ``(1, G, H, W)``, kernel ``(G, 1, k, k)``, bias ``(G,)``."""
-        ctx.save_for_backward(image, kernel)
-        return F.conv2d(image, kernel, bias, padding=kernel.shape[-1] // 2, groups=len(kernel))
-
-    @staticmethod
-    @custom_bwd(device_type='cpu')
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of image, kernel and bias."""
-        image, kernel = ctx.saved_tensors
-        groups, padding = len(kernel), kernel.shape[-1] // 2
-        of_image = F.conv2d(grad, kernel.flip(2, 3), padding=padding, groups=groups)
-        of_kernel = F.conv2d(image, grad.transpose(0, 1), padding=padding, groups=groups)
-        return of_image, of_kernel.transpose(0, 1), grad.sum(dim=(0, 2, 3))
-
-
-def depthwise_conv(image: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
-    """``(1, G, H, W)`` of an image ``(1, G, H, W)``, kernel ``(G, 1, k, k)``, bias ``(G,)``."""
-    if kernel.requires_grad and kernel.device.type == 'cpu':
-        return cast(Tensor, _DepthwiseConv.apply(image, kernel, bias))
-    return F.conv2d(image, kernel, bias, padding=kernel.shape[-1] // 2, groups=len(kernel))
 
 
 def _zero(layer: nn.Module) -> None:
