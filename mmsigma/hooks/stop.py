@@ -20,6 +20,10 @@ from mmsigma.registry import HOOKS
 # What terminals, batch systems and tools/grid.py send. SLURM: `#SBATCH --signal=USR1@120`.
 SIGNALS = tuple(name for name in ('SIGTERM', 'SIGINT', 'SIGUSR1') if hasattr(signal, name))
 
+# What a hook listens to now, and each thread's mask of signals while it forks.
+_listening: set[int] = set()
+_mask = threading.local()
+
 
 @HOOKS.register_module()
 class StopHook(Hook):
@@ -39,17 +43,16 @@ class StopHook(Hook):
     def __init__(self) -> None:
         self.asked: str | None = None
         self._previous: dict[str, Any] = {}
-        self._process = os.getpid()
 
     def before_train(self, runner: Any) -> None:
         """Listen to the signals, those left out that the process was started to ignore."""
         if threading.current_thread() is not threading.main_thread():
             return
-        self._process = os.getpid()
         for name in SIGNALS:
             number = getattr(signal, name)
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._previous[name] = signal.signal(number, self._ask)
+                _listening.add(number)
         loaders = [runner.train_dataloader, runner.val_dataloader if runner.val_loop else None]
         for loader in loaders:
             if getattr(loader, 'num_workers', 0):
@@ -57,12 +60,6 @@ class StopHook(Hook):
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if os.getpid() != self._process:
-            # A process forked from this one, such as a pool that VOCMetric ends by SIGTERM and then
-            # waits for: it has no step to finish.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = self.asked or name
@@ -145,6 +142,34 @@ class StopHook(Hook):
         for name, handler in self._previous.items():
             signal.signal(getattr(signal, name), handler)
         self._previous = {}
+        _listening.clear()
+
+
+def _before_fork() -> None:
+    if _listening:
+        _mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, _listening)
+
+
+def _in_parent() -> None:
+    if hasattr(_mask, 'before'):
+        signal.pthread_sigmask(signal.SIG_SETMASK, _mask.__dict__.pop('before'))
+
+
+def _in_child() -> None:
+    """A forked process, such as one of the pool of ``VOCMetric``, has no step to finish.
+
+    SIGTERM ends it, as its parent expects, who waits for it then; what else is sent to all
+    processes of a job is the parent's to answer. Until here signals are held back: Python forgets
+    in a fresh process which ones have arrived.
+    """
+    for number in _listening:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    _listening.clear()
+    _in_parent()
+
+
+if hasattr(os, 'register_at_fork'):  # not on Windows, which does not fork
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 class _Patient:
