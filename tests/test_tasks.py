@@ -223,7 +223,6 @@ def test_folds_what_folds_beside_the_trunk(tmp_path) -> None:
             assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
-@TUNER_REGISTRY.register_module(name='BakedIn')
 @dataclass
 class BakedIn(SIGMA):
     """Beside the trunk while it runs, folded into the trunk."""
@@ -235,6 +234,8 @@ class BakedIn(SIGMA):
 
 
 def test_what_folds_into_the_trunk_stays_unfolded(monkeypatch) -> None:
+    # In the registry for this test alone: others count what is there.
+    monkeypatch.setitem(TUNER_REGISTRY._module_dict, 'BakedIn', BakedIn)
     tasks, said = Tasks(), []
     monkeypatch.setattr('mmsigma.tasks.print_log', lambda text, **_: said.append(text))
     tasks.add('roads', config({**sigma(), 'type': 'BakedIn'}), fold=True)
