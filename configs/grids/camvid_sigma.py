@@ -1,5 +1,6 @@
 # What each part of SIGMA brings: one change to the default at a time, at the rates of
-# camvid_peft_inside.py. All methods of a seed come before the next seed.
+# camvid_peft_inside.py. All methods of a seed come before the next seed. In float32, two images a
+# step and one validation, for CPUs without bfloat16.
 _base_ = 'camvid_peft_inside.py'
 
 leaf = '../camvid/sigma_dinov2-s_fcn_camvid-448x336.py'
@@ -30,4 +31,11 @@ methods = {
     'parallel-mlp': {f'{tuner}position': 'parallel_mlp'},
 }
 del tuner
+options = {
+    'optim_wrapper.type': 'OptimWrapper',
+    'val_cfg.fp16': False,
+    'test_cfg.fp16': False,
+    'train_dataloader.batch_size': 2,
+    'train_cfg.val_interval': 150,
+}
 seeds = [0, 1, 2]
