@@ -1,4 +1,4 @@
-"""What a leaf config says of its model: where trunk, tuner, head and data must fit each other."""
+"""What a leaf config says of its model and rates: where its base files must fit each other."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -34,6 +34,18 @@ def source(trunk: Config, head: Config, data: Config) -> str:
     before, settings = part(head, data, plain)
     inside = ''.join(f'    {_fit(*setting)},\n' for setting in settings)
     return ''.join(f'{line}\n' for line in before) + f'model = dict(\n{inside})\n'
+
+
+def rates(tuner: Config, schedule: Config) -> str:
+    """Python behind the model: what trains whole has the decay of rates that its schedule names.
+
+    Args:
+        tuner: All but ``Full`` train at the schedule's plain rates.
+        schedule: ``full_decay_rate`` is used where it has one.
+    """
+    if tuner.tuner.type.rpartition('.')[2] != 'Full' or 'full_decay_rate' not in schedule:
+        return ''
+    return 'optim_wrapper = dict(paramwise_cfg=dict(decay_rate=_base_.full_decay_rate))\n'
 
 
 def _fit(name: str, value: list[str] | str) -> str:

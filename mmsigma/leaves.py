@@ -3,7 +3,8 @@
 ::
 
     _base_ = [trunk, tuner, head, data set, schedule, runtime]   # files below _base_
-    model = dict(...)                                            # what follows from them
+    model = dict(...)                                            # what follows from them,
+    optim_wrapper = dict(...)                                    # and this, for full fine-tuning
 
 :func:`text` writes a leaf, :func:`compose` gives the config of a leaf with another trunk, tuner or
 head in its place.
@@ -43,7 +44,7 @@ class Leaf:
 
     Attributes:
         bases: By kind: one of each, and of schedules one or more.
-        extra: Python that the leaf has behind its model.
+        extra: Python that the leaf has behind what follows from its bases.
     """
 
     bases: Mapping[str, tuple[Path, ...]]
@@ -130,7 +131,7 @@ def read(path: Path) -> Leaf | None:
     """The leaf in a file; None where its bases are not those of a leaf.
 
     Raises:
-        InvalidSettingError: A leaf whose model is not the one that follows from its bases.
+        InvalidSettingError: A leaf whose model, or whose rates, do not follow from its bases.
     """
     code = path.read_text()
     found: dict[str, tuple[Path, ...]] = {}
@@ -142,10 +143,11 @@ def read(path: Path) -> Leaf | None:
         found[kind] = (*found.get(kind, ()), base)
     if set(found) != set(KINDS) or any(len(v) > 1 for k, v in found.items() if k != 'schedules'):
         return None
-    own, expected = _rest(code), model(Leaf(found))
+    own, expected = _rest(code), body(Leaf(found))
     if not own.startswith(expected):
+        what = 'rates' if own.startswith(model(Leaf(found))) else 'a model'
         raise InvalidSettingError(
-            f'{path} has a model of its own, so another trunk, tuner or head cannot take the place '
+            f'{path} has {what} of its own, so another trunk, tuner or head cannot take the place '
             f'of those that it has. Had it been\n\n{expected}\nthey could. Put your settings into '
             'a config whose one _base_ is a leaf; tools/configs.py writes leaves.'
         )
@@ -180,6 +182,11 @@ def model(leaf: Leaf) -> str:
     return leaf_model.source(*(parsed(leaf[kind]) for kind in ('trunks', 'heads', 'datasets')))
 
 
+def body(leaf: Leaf) -> str:
+    """All that follows from a leaf's base files: its model, and rates where it trains whole."""
+    return model(leaf) + leaf_model.rates(parsed(leaf['tuners']), parsed(leaf['schedules']))
+
+
 def text(leaf: Leaf, folder: Path | None = None) -> str:
     """A leaf as the file that it is in ``folder``, or with absolute paths, anywhere.
 
@@ -191,7 +198,7 @@ def text(leaf: Leaf, folder: Path | None = None) -> str:
         for path in leaf.paths()
     ]
     listed = ''.join(f'    {name!r},\n' for name in names)
-    return f'_base_ = [\n{listed}]\n\n{model(leaf)}{leaf.extra}'
+    return f'_base_ = [\n{listed}]\n\n{body(leaf)}{leaf.extra}'
 
 
 def changed(leaf: Leaf, parts: Mapping[str, str | None]) -> Leaf:

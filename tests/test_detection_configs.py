@@ -5,6 +5,10 @@ import re
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from mmsigma.analysis import params
 from tests.fixtures import ROOT
@@ -149,6 +153,10 @@ def test_facts_that_are_stated_in_two_places(name):
         hook.type.removeprefix('mmsigma.') for hook in config.custom_hooks
     }
     assert config.default_hooks.checkpoint.type == 'mmsigma.AtomicCheckpointHook'
+    assert config.optim_wrapper.constructor == 'mmsigma.LayerDecayOptimWrapperConstructor'
+    rates = config.optim_wrapper.get('paramwise_cfg', {})
+    assert rates.get('decay_rate', 1) == (0.7 if 'full_' in name else 1)
+    assert rates.keys() <= {'decay_rate', 'custom_keys'}
 
 
 def strides_in(node):
@@ -187,6 +195,88 @@ def test_parameters(name):
     with torch.device('meta'):  # shapes are enough
         counts = params.count(parse(name))
     assert (counts['adapters'], counts['neck'], counts['head']) == LEAVES[name]
+
+
+# --- Rates and weight decay -----------------------------------------------------------------
+
+
+def groups(config):
+    """The model of a config, shapes alone, and the rate and decay of all that trains, by name."""
+    init_default_scope('mmdet')
+    config.model.backbone.trunk.weights = 'random'
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        names[id(p)]: (group['lr'], group['weight_decay'])
+        for group in optimizer.param_groups
+        for p in group['params']
+    }
+    assert found.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    return model, found
+
+
+def layer(name):
+    """Of a parameter of DINOv2 with 12 blocks: 0 in front of them, 13 behind and outside."""
+    start = 'backbone.trunk.model.'
+    block = re.match(rf'{re.escape(start)}blocks\.(\d+)\.', name)
+    embeddings = tuple(f'{start}{part}' for part in ('patch_embed', 'cls_token', 'pos_embed'))
+    return int(block[1]) + 1 if block else 0 if name.startswith(embeddings) else 13
+
+
+def check_rates(config, inside):
+    """Compare all rates and decays with the recipe; ``inside``: the schedule's factor inside."""
+    model, found = groups(config)
+    lr, decay = config.optim_wrapper.optimizer.lr, config.optim_wrapper.optimizer.weight_decay
+    full = config.model.backbone.tuner.type == 'Full'
+    rates = {}
+    for prefix, module in model.named_modules():
+        for key, p in module.named_parameters(prefix, recurse=False):
+            if key not in found:
+                continue
+            matrix = isinstance(module, nn.Linear | _ConvNd) and key.endswith('.weight')
+            vector = not matrix and sum(side > 1 for side in p.shape) <= 1
+            assert found[key][1] == (0 if vector else decay), key
+            factor = inside if key.startswith('backbone.') else 1
+            factor *= 0.7 ** (13 - layer(key)) if full else 1
+            assert found[key][0] == pytest.approx(lr * factor), key
+            rates.setdefault(layer(key), set()).add(found[key][0])
+    if full:
+        assert sorted(rates) == list(range(14))
+        trunk = 'backbone.trunk.model.'
+        for name in ('cls_token', 'blocks.3.ls1.gamma', 'blocks.3.norm1.weight', 'norm.bias'):
+            assert found[f'{trunk}{name}'][1] == 0
+    kinds = {decays for _, decays in found.values()}
+    assert kinds == {0, decay}
+
+
+# Building takes a second each: all that train whole, every head with SIGMA, every kind of trunk.
+@pytest.mark.parametrize(
+    'name',
+    [
+        name
+        for name in LEAVES
+        if 'full_' in name
+        or 'coco_slice/sigma_dinov2' in name
+        or '_mask-rcnn_coco-slice' in name
+        or name.endswith('short')
+    ],
+)
+def test_rates_and_weight_decay(name):
+    """Norms, biases and scales do not decay; Full's rates fall layer by layer, others do not."""
+    check_rates(parse(name), inside=0.05 if 'overfit' in name else 1)
+
+
+@pytest.mark.parametrize('tuner', ['full', 'sigma'])
+def test_rates_and_weight_decay_of_the_grid(tuner):
+    """The schedule that grids put on top of leaves has a rate of its own inside the trunk."""
+    config = parse(f'coco_slice/{tuner}_dinov2-s_mask-rcnn-small_coco-slice')
+    config.merge_from_dict(parse('_base_/schedules/adamw_coco_slice_bs1').to_dict())
+    check_rates(config, inside=0.05)
+
+
+# --- Schedules and data ---------------------------------------------------------------------
 
 
 def test_schedules_at_batch_16():

@@ -42,6 +42,11 @@ CASES = [
      'voc/full_dinov2-b_faster-rcnn_voc-1x'),
     ('coco/sigma_dinov2-b_mask-rcnn_coco-1x', dict(trunk='swin-b'),
      'coco/sigma_swin-b_mask-rcnn_coco-1x'),
+    # Full fine-tuning of detectors has rates that decay.
+    ('coco/sigma_dinov2-b_mask-rcnn_coco-1x', dict(tuner='full'),
+     'coco/full_dinov2-b_mask-rcnn_coco-1x'),
+    ('coco_slice/full_dinov2-s_retinanet_coco-slice', dict(tuner='frozen'),
+     'coco_slice/frozen_dinov2-s_retinanet_coco-slice'),
     # Other heads read other data: boxes alone, or panoptic pictures.
     ('coco/sigma_dinov2-b_mask-rcnn_coco-1x', dict(head='dino'),
      'coco/sigma_dinov2-b_dino_coco-1x'),
@@ -193,6 +198,17 @@ def test_leaves_with_a_model_of_their_own(tmp_path):
     assert load(path).model.decode_head.dropout_ratio == 0.5
     with pytest.raises(InvalidSettingError, match='has a model of its own'):
         load(path, tuner='lora')
+
+
+def test_leaves_with_rates_of_their_own(tmp_path):
+    name = 'coco/full_dinov2-b_mask-rcnn_coco-1x'
+    text = path_of(name).read_text().replace("'../_base_/", f"'{BASE.as_posix()}/")
+    path = tmp_path / 'mine.py'
+    path.write_text(text.replace('_base_.full_decay_rate', '0.8'))
+    assert load(path).optim_wrapper.paramwise_cfg == {'decay_rate': 0.8}
+    with pytest.raises(InvalidSettingError, match='has rates of its own') as caught:
+        load(path, tuner='sigma')
+    assert 'decay_rate=_base_.full_decay_rate' in str(caught.value)
 
 
 # --- All that there are ---------------------------------------------------------------------

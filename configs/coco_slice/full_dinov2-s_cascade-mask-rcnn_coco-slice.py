@@ -16,3 +16,4 @@ model = dict(
     rpn_head=dict(anchor_generator=dict(strides=levels)),
     roi_head={f'{x}_roi_extractor': dict(featmap_strides=levels[:-1]) for x in ('bbox', 'mask')},
 )
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=_base_.full_decay_rate))

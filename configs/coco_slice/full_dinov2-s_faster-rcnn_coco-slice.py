@@ -16,3 +16,4 @@ model = dict(
     rpn_head=dict(anchor_generator=dict(strides=levels)),
     roi_head=dict(bbox_roi_extractor=dict(featmap_strides=levels[:-1])),
 )
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=_base_.full_decay_rate))

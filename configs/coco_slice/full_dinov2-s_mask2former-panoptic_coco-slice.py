@@ -13,3 +13,4 @@ model = dict(
     backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
     neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
 )
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=_base_.full_decay_rate))

@@ -15,3 +15,4 @@ model = dict(
     neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
     bbox_head=dict(anchor_generator=dict(strides=levels)),
 )
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=_base_.full_decay_rate))

@@ -19,3 +19,4 @@ model = dict(
         bbox_head=dict(num_classes=_base_.num_classes),
     ),
 )
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=_base_.full_decay_rate))

@@ -1,11 +1,14 @@
 # AdamW, 12 epochs of COCO at batch 16 (7,330 iterations each), the rate divided by ten after 8
-# and 11.
+# and 11. No weight decay on norms, biases, scales and other vectors.
 epoch = 7330
 max_iters = 12 * epoch
+# Leaves of Full take it: the rate from a block to the one before. ViTDet's for ViT-B; 0.8 for L,
+# 0.9 for H.
+full_decay_rate = 0.7
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmsigma.LayerDecayOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
