@@ -8,20 +8,25 @@ In our words::
 
 Mona was made for Swin, whose tokens are all grid. Here prefix tokens (class, registers) skip the
 depthwise convolutions and the 1x1 convolution, and share the rest.
+
+``fast`` sums the three kernels, the identity among them, and runs one convolution, and puts the
+second sum into the 1x1 convolution's weight; ``plain`` is the release's order of operations.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsigma.errors import UnknownNameError, unknown
 from mmsigma.injection import Site
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import Tuner, check_count, check_dropout, check_flags, check_widest
+from mmsigma.tuners.depthwise import FORMS, depthwise_conv, mixed, one_kernel
 
 KERNEL_SIZES = (3, 5, 7)
 POSITIONS = ('after_attention_residual', 'after_block')
@@ -35,10 +40,14 @@ class MonaAdapter(nn.Module):
         bottleneck: r, channels inside.
         dropout: Probability of dropping an activated bottleneck feature, in training.
         zero_init: Whether the update starts at zero.
+        form: ``fast`` or ``plain``.
     """
 
-    def __init__(self, width: int, bottleneck: int, dropout: float, zero_init: bool) -> None:
+    def __init__(
+        self, width: int, bottleneck: int, dropout: float, zero_init: bool, form: str
+    ) -> None:
         super().__init__()
+        self.fast = form == 'fast'
         self.norm = nn.LayerNorm(width)
         self.gamma = nn.Parameter(torch.full((width,), 1e-6))
         self.gamma_x = nn.Parameter(torch.ones(width))
@@ -58,11 +67,18 @@ class MonaAdapter(nn.Module):
         """The update ``(B, N, C)`` of tokens ``(B, N, C)``."""
         z = self.down(self.norm(tokens) * self.gamma + tokens * self.gamma_x)
         head, _ = layout.split(z)
-        image = layout.to_map(z)
-        image = image + sum(conv(image) for conv in self.scales) / len(self.scales)
-        image = image + self.mix(image)
-        p = torch.cat([head, image.flatten(2).transpose(1, 2)], dim=1)
+        p = torch.cat([head, self.convolve(layout.to_map(z)).transpose(1, 2)], dim=1)
         return self.up(self.dropout(F.gelu(p)))
+
+    def convolve(self, image: Tensor) -> Tensor:
+        """``p`` of a map ``z``: ``(B, r, H, W) -> (B, r, H * W)``."""
+        convs = [cast(nn.Conv2d, conv) for conv in self.scales]
+        if self.fast:
+            third = image.new_full((len(convs), image.shape[1]), 1 / len(convs))
+            g = depthwise_conv(image, *one_kernel(convs, third)).flatten(2).transpose(1, 2)
+            return mixed(g, self.mix.weight.flatten(1), self.mix.bias).transpose(1, 2)
+        image = image + sum(conv(image) for conv in convs) / len(convs)
+        return (image + self.mix(image)).flatten(2)
 
 
 @TUNERS.register_module()
@@ -75,8 +91,10 @@ class Mona(Tuner):
         dropout: Probability of dropping an activated bottleneck feature, in training.
         zero_init: Whether Up starts at zero. The release's does not, so its adapted model differs
             from the trunk before the first step.
+        form: ``fast`` (one convolution) or ``plain`` (the release's three); the same function.
 
     Raises:
+        UnknownNameError: Another form.
         InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
@@ -85,9 +103,12 @@ class Mona(Tuner):
     bottleneck: int = 64
     dropout: float = field(default=0.1, metadata={'recorded': False})
     zero_init: bool = False
+    form: str = field(default='fast', metadata={'recorded': False})
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        if self.form not in FORMS:
+            raise UnknownNameError(unknown('Mona form', self.form, FORMS))
         check_count(self, 'bottleneck')
         check_dropout(self)
         check_flags(self, 'zero_init')
@@ -101,6 +122,8 @@ class Mona(Tuner):
         check_widest(self, 'bottleneck', site.blocks)
         for index, block in enumerate(site.blocks):
             for position in POSITIONS:
-                adapter = MonaAdapter(block.width, self.bottleneck, self.dropout, self.zero_init)
+                adapter = MonaAdapter(
+                    block.width, self.bottleneck, self.dropout, self.zero_init, self.form
+                )
                 site.put(index, position, adapter)
         return ()

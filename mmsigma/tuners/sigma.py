@@ -33,13 +33,12 @@ from mmsigma.tuners.base import (
     check_scale,
     per_stage,
 )
-from mmsigma.tuners.depthwise import depthwise_conv
+from mmsigma.tuners.depthwise import FORMS, depthwise_conv, mixed, one_kernel
 
 GATES = ('channel', 'spatial', 'static', 'mean')
 FUSIONS = ('adaptive', 'none')
 MODULATIONS = ('global', 'none')
 PREFIX_TOKENS = ('share', 'skip')
-FORMS = ('fast', 'plain')
 
 
 def _zero(layer: nn.Module) -> None:
@@ -101,32 +100,9 @@ class ScaleAdaptiveFusion(nn.Module):
             return self.logits.softmax(dim=0)
         return z.new_full((len(self.scales), z.shape[-1]), 1 / len(self.scales))
 
-    def kernel(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The weighted sum of the kernels, each padded to the largest, and of the biases.
-
-        The identity that is added to the convolutions is part of it, as a tap at the centre.
-
-        Args:
-            weights: ``(..., K, r)``, summing to one over K.
-
-        Returns:
-            Kernel ``(..., r, k, k)`` and bias ``(..., r)``.
-        """
-        convs = [cast(nn.Conv2d, conv) for conv in self.scales]
-        largest = max(conv.kernel_size[0] for conv in convs)
-        padded = torch.stack(
-            [F.pad(conv.weight[:, 0], [(largest - conv.kernel_size[0]) // 2] * 4) for conv in convs]
-        )
-        tap = padded.new_zeros(largest, largest)
-        tap[largest // 2, largest // 2] = 1
-        biases = torch.stack([cast(Tensor, conv.bias) for conv in convs])
-        # Plain sums over K: einsum would run one tiny matrix product per channel.
-        kernel = (weights[..., None, None] * padded).sum(dim=-4) + tap
-        return kernel, (weights * biases).sum(dim=-2)
-
     def fold(self) -> None:
         """Sum the kernels that a static or mean gate weighs: one is left, the largest."""
-        kernel, bias = self.kernel(self.weights(self.mix.weight))
+        kernel, bias = one_kernel(self._convs(), self.weights(self.mix.weight))
         largest = kernel.shape[-1]
         conv: Any = next(c for c in self.scales if c.kernel_size == (largest, largest))
         kernel[:, largest // 2, largest // 2] -= 1  # what is left adds the identity again
@@ -139,18 +115,10 @@ class ScaleAdaptiveFusion(nn.Module):
 
     def fuse(self, z: Tensor, height: int, width: int) -> Tensor:
         """``Z + sum_k a_k * DW_k(Z)``, channel-major: ``(B, N, r) -> (B, r, N)``."""
-        batch, _, channels = z.shape
         weights = self.weights(z)
         image = z.transpose(1, 2).unflatten(2, (height, width))
         if self.fast:
-            # One kernel per image: images become groups of one convolution.
-            kernel, bias = self.kernel(weights.expand(batch, -1, -1))
-            out = depthwise_conv(
-                image.reshape(1, batch * channels, height, width),
-                kernel.flatten(0, 1).unsqueeze(1),
-                bias.flatten(),
-            )
-            return out.reshape(batch, channels, height * width)
+            return depthwise_conv(image, *one_kernel(self._convs(), weights)).flatten(2)
         out = image.flatten(2)
         # (B|1, K, r|1, N|1): one weight per image, scale and channel, or per position.
         expanded = weights.unsqueeze(2) if self.gate_kind == 'spatial' else weights.unsqueeze(-1)
@@ -159,13 +127,14 @@ class ScaleAdaptiveFusion(nn.Module):
             out = out + expanded[:, k] * conv(image).flatten(2)
         return out
 
+    def _convs(self) -> list[nn.Conv2d]:
+        return [cast(nn.Conv2d, conv) for conv in self.scales]
+
     def forward(self, z: Tensor, height: int, width: int) -> Tensor:
         """Fused features of a grid: ``(B, height * width, r) -> (B, height * width, r)``."""
         fused = self.fuse(z, height, width).transpose(1, 2)
-        if self.fast:  # the residual as a part of the 1x1 convolution
-            own = self.mix.weight
-            weight = own + torch.eye(len(own), dtype=own.dtype, device=own.device)
-            return F.linear(fused, weight, self.mix.bias)
+        if self.fast:
+            return mixed(fused, self.mix.weight, self.mix.bias)
         return fused + self.mix(fused)
 
 

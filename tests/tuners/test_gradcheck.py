@@ -15,7 +15,8 @@ from mmsigma import registry
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.injection import Behind
 from mmsigma.layout import TokenLayout
-from mmsigma.tuners.sigma import FORMS, FUSIONS, GATES, MODULATIONS, PREFIX_TOKENS
+from mmsigma.tuners.depthwise import FORMS
+from mmsigma.tuners.sigma import FUSIONS, GATES, MODULATIONS, PREFIX_TOKENS
 from tests.tiny import shake
 
 WIDTH, CLASS_TOKEN = 6, 1
@@ -34,7 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     'AdaptFormer': {'type': 'AdaptFormer', 'bottleneck': 3},
     'Convpass': {'type': 'Convpass', 'bottleneck': 2},
     'LoRand': {'type': 'LoRand', 'bottleneck': 3, 'rank': 2},
-    'Mona': {'type': 'Mona', 'bottleneck': 2},
+    **{f'Mona-{form}': {'type': 'Mona', 'bottleneck': 2, 'form': form} for form in FORMS},
     'Rein': {'type': 'Rein', 'tokens': 3, 'rank': 2},
     'SSF': {'type': 'SSF'},
     'VFMAdapter': {'type': 'VFMAdapter', 'bottleneck': 2, 'rank': 2},

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.layout import TokenLayout
+from mmsigma.tuners.depthwise import FORMS
 from mmsigma.tuners.mona import Mona, MonaAdapter
 from tests.tiny import backbone, images, same, shake
 
@@ -14,7 +15,8 @@ WIDTH, BOTTLENECK = 6, 4
 
 
 def make(**options: object) -> MonaAdapter:
-    adapter = MonaAdapter(WIDTH, BOTTLENECK, **{'dropout': 0.1, 'zero_init': False, **options})
+    given = {'dropout': 0.1, 'zero_init': False, 'form': 'fast', **options}
+    adapter = MonaAdapter(WIDTH, BOTTLENECK, **given)
     return adapter.double().eval()
 
 
@@ -43,15 +45,35 @@ def update(adapter: MonaAdapter, tokens: Tensor, layout: TokenLayout) -> Tensor:
     return F.gelu(p) @ adapter.up.weight.T + adapter.up.bias
 
 
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('prefix', [0, 1, 5])
 @pytest.mark.parametrize('grid', [(4, 4), (3, 7), (1, 2)])
-def test_equals_the_equations(grid: tuple[int, int], prefix: int) -> None:
-    adapter, layout = make(), TokenLayout(*grid, prefix, prefix > 0)
+def test_equals_the_equations(grid: tuple[int, int], prefix: int, form: str) -> None:
+    adapter, layout = make(form=form), TokenLayout(*grid, prefix, prefix > 0)
     shake(adapter)
     assert [conv.kernel_size for conv in adapter.scales] == [(3, 3), (5, 5), (7, 7)]
     tokens = torch.randn(2, prefix + grid[0] * grid[1], WIDTH).double()
     expected = torch.stack([update(adapter, image, layout) for image in tokens])
     torch.testing.assert_close(adapter(tokens, layout), expected)
+    with torch.no_grad():  # one kernel for all images then
+        torch.testing.assert_close(adapter(tokens, layout), expected)
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+def test_forms_agree_in_every_gradient(batch: int) -> None:
+    layout = TokenLayout(5, 9, 1, True)
+    fast, plain = make(), make(form='plain')
+    shake(fast)
+    plain.load_state_dict(fast.state_dict())
+    tokens = torch.randn(batch, 46, WIDTH).double()
+    weights = torch.randn(batch, 46, WIDTH).double()
+    found = []
+    for adapter in (fast, plain):
+        read = tokens.clone().requires_grad_()
+        (adapter(read, layout) * weights).sum().backward()
+        found.append([read.grad, *(p.grad for p in adapter.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_starts_as_the_release_does() -> None:
