@@ -29,6 +29,23 @@ def test_shapes(height: int, width: int, source: str) -> None:
     assert [tuple(level.shape) for level in levels] == expected
 
 
+@pytest.mark.parametrize('source', ['last', 'each'])
+def test_levels_are_contiguous(source: str) -> None:
+    """Operators of mmcv read them as they lie in memory, and say nothing if that is otherwise."""
+    neck = SimpleFeaturePyramid([16] * 4, out_channels=8, source=source, pooled=1)
+    assert [level.is_contiguous() for level in neck(maps())] == [True] * 5
+
+
+def test_regions_are_those_of_the_levels() -> None:
+    """mmcv's RoIAlign on the neck's levels against one pixel read by hand."""
+    ops = pytest.importorskip('mmcv.ops')
+    level = SimpleFeaturePyramid([16] * 4, out_channels=8)(maps(5, 3))[0]
+    # A region of one pixel, sampled in its middle: row 7, column 4.
+    region = torch.tensor([[1.0, 4.0, 7.0, 5.0, 8.0]])
+    found = ops.roi_align(level, region, 1, 1.0, 1)
+    torch.testing.assert_close(found[0, :, 0, 0], level[1, :, 7, 4])
+
+
 def reference(state: dict[str, Tensor], x: Tensor, scale: float) -> Tensor:
     """One level, from the tensors of its state dict in order."""
     values = iter(state.values())

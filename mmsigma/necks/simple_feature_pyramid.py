@@ -112,7 +112,9 @@ class SimpleFeaturePyramid(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Levels ``(B, out_channels, h', w')``, resampled, of maps ``(B, C, h, w)``."""
         sources = maps if self.source == 'each' else [maps[-1]] * len(self.levels)
-        levels = [level(x) for level, x in zip(self.levels, sources, strict=True)]
+        # The norms leave channels last in memory, and mmcv's RoIAlign reads such a map wrongly,
+        # without a word: its kernels take every map for a contiguous one.
+        levels = [level(x).contiguous() for level, x in zip(self.levels, sources, strict=True)]
         for _ in range(self.pooled):
             levels.append(F.max_pool2d(levels[-1], 1, stride=2))
         return tuple(levels)
