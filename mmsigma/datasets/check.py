@@ -55,7 +55,8 @@ def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
         cls = _dataset_class(dataset, scope)
         if hasattr(cls, 'COCOAPI') and REMOTE not in dataset.get('ann_file', REMOTE):
             metainfo = {**cls.METAINFO, **(dataset.get('metainfo') or {})}
-            kept = dataset.get('test_mode') or dataset.get('filter_cfg') is None
+            tests = bool(dataset.get('test_mode'))
+            kept = tests or dataset.get('filter_cfg') is None
             check_annotations(
                 Path(_join(root, dataset['ann_file'])),
                 name,
@@ -63,6 +64,9 @@ def check_paths(config: Mapping, name: str, scope: str | None = None) -> None:
                 _folder(root, prefix.get('img')),
                 _folder(root, prefix.get('seg')),
                 None if kept else dataset['filter_cfg'],
+                panoptic=cls.COCOAPI.__name__ == 'COCOPanoptic',
+                masks=any(step.get('with_mask') for step in dataset.get('pipeline', ())),
+                evaluated=tests and cls.__name__ == 'CocoDataset',
             )
         images = Path(_join(root, prefix.get('img_path') or ''))
         suffix = dataset.get('img_suffix') or _default_suffix(cls)

@@ -22,6 +22,10 @@ def check_annotations(
     images: Path | None = None,
     pictures: Path | None = None,
     filter_cfg: Mapping[str, Any] | None = None,
+    *,
+    panoptic: bool = False,
+    masks: bool = False,
+    evaluated: bool = False,
 ) -> None:
     """Check one file: a second for 5,000 images, some ten for COCO's training split.
 
@@ -32,36 +36,35 @@ def check_annotations(
         images: Folder of the images.
         pictures: Folder of the panoptic PNG files.
         filter_cfg: The dataset's, where it drops images; None where it keeps all.
+        panoptic: The file is one of panoptic segments.
+        masks: The pipeline loads the masks of instances.
+        evaluated: pycocotools reads the file as the truth of instances.
 
     Raises:
-        DataError: No such JSON; annotations of images or categories that it does not list; images
-            that are listed and missing; other classes than its categories, or in another order; no
+        DataError: No such JSON; entries that lack what the format has; annotations of images or
+            categories that it does not list; images that are listed and missing; other classes
+            than its categories, or in another order; instances without the mask that is loaded; no
             image that is left to train on.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f'{name}: {path} is no JSON file: {error}.') from error
-    if not isinstance(content, dict) or not {'images', 'categories'} <= content.keys():
-        raise DataError(
-            f"{name}: {path} is not in COCO's format: it needs {', '.join(_PARTS)} and has "
-            f'{", ".join(list(content)[:6]) if isinstance(content, dict) else "a list"}.'
-        )
+    content = _read(path, name)
+    annotations = content.get('annotations', [])
+    _check_keys(path, name, content, panoptic, evaluated)
     listed = {image['id']: image for image in content['images']}
     names = {category['id']: category['name'] for category in content['categories']}
     _check_classes(path, name, classes, list(names.values()))
 
-    used: dict[Any, set] = {}  # categories by image
-    for annotation in content.get('annotations', ()):
-        parts = annotation.get('segments_info', (annotation,))
-        used.setdefault(annotation['image_id'], set()).update(p['category_id'] for p in parts)
-    missing = [str(image) for image in used if image not in listed]
+    found: dict[Any, list] = {}  # instances or segments by image
+    for annotation in annotations:
+        parts = annotation['segments_info'] if panoptic else [annotation]
+        found.setdefault(annotation['image_id'], []).extend(parts)
+    missing = [str(image) for image in found if image not in listed]
     if missing:
         raise DataError(
             f'{name}: {path} has annotations of {len(missing)} images that it does not list (ids '
             f'{_some(missing)}). Add them to its images, or remove the annotations.'
         )
-    unknown = sorted({c for found in used.values() for c in found} - names.keys(), key=str)
+    used = {part['category_id'] for parts in found.values() for part in parts}
+    unknown = sorted(used - names.keys(), key=str)
     if unknown:
         raise DataError(
             f'{name}: {path} has annotations of categories that it does not list (ids '
@@ -74,20 +77,131 @@ def check_annotations(
         files = [f'{Path(file).with_suffix(".png")}' for file in files]
         _check_files(path, name, pictures, files, 'panoptic pictures', 'seg')
 
+    wanted = {c for c, title in names.items() if not classes or title in classes}
+    others = [title for c, title in names.items() if c in used - wanted]
+    if panoptic and others:
+        raise DataError(
+            f'{name}: {path} has segments of {len(others)} categories that are no classes '
+            f'({_some(others)}), and mmdet has no filter for them. Set metainfo=dict(classes=...) '
+            'to all, or remove the segments.'
+        )
+    kept = {
+        image: [
+            part
+            for part in parts
+            if part['category_id'] in wanted and _kept(part, listed[image], panoptic)
+        ]
+        for image, parts in found.items()
+    }
+    if masks and not panoptic:
+        whole = found if evaluated else kept  # pycocotools reads those without area too
+        read = [p for parts in whole.values() for p in parts if p['category_id'] in wanted]
+        _check_masks(path, name, read)
     if filter_cfg is not None:
-        wanted = {c for c, title in names.items() if not classes or title in classes}
+        things = {c['id'] for c in content['categories'] if not panoptic or c['isthing']}
         smallest = filter_cfg.get('min_size', 0)
-        kept = [
+        left = [
             image
             for key, image in listed.items()
             if min(image['width'], image['height']) >= smallest
-            and (not filter_cfg.get('filter_empty_gt') or used.get(key, set()) & wanted)
+            and (not filter_cfg.get('filter_empty_gt') or _teaches(kept.get(key, ()), things))
         ]
-        if not kept:
+        if not left:
             raise DataError(
                 f'{name}: of {len(listed)} images in {path} none is left: filter_cfg '
-                f'{dict(filter_cfg)} drops images that are smaller or have no annotation.'
+                f'{dict(filter_cfg)} drops images that are smaller or have no annotation'
+                f'{" of a thing" if panoptic else ""} with an area, crowds left out.'
             )
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f'{name}: {path} is no JSON file: {error}.') from error
+    if not isinstance(content, dict) or not {'images', 'categories'} <= content.keys():
+        raise DataError(
+            f"{name}: {path} is not in COCO's format: it needs {', '.join(_PARTS)} and has "
+            f'{", ".join(list(content)[:6]) if isinstance(content, dict) else "a list"}.'
+        )
+    for part in _PARTS:
+        if part in content and not isinstance(content[part], list):
+            raise DataError(
+                f"{name}: {path} is not in COCO's format: {part} is a list there, and here "
+                f'{json.dumps(content[part])[:40]}.'
+            )
+    return content
+
+
+def _check_keys(
+    path: Path, name: str, content: Mapping[str, Any], panoptic: bool, evaluated: bool
+) -> None:
+    """Check that each entry has what mmdet and pycocotools read without asking."""
+    of_object = ['id', 'category_id', 'bbox', 'area', *(['iscrowd'] if evaluated else [])]
+    of_annotation = ['segments_info'] if panoptic else of_object
+    of_category = ['id', 'name', *(['isthing'] if panoptic else [])]
+    annotations = content.get('annotations', [])
+    _check_each(path, name, 'images', content['images'], ['id', 'file_name', 'width', 'height'])
+    _check_each(path, name, 'categories', content['categories'], of_category)
+    _check_each(path, name, 'annotations', annotations, ['image_id', *of_annotation])
+    if panoptic:
+        for annotation in annotations:
+            what = f'segments of image {annotation["image_id"]}'
+            _check_each(path, name, what, annotation['segments_info'], of_object)
+
+
+def _check_each(
+    path: Path, name: str, what: str, entries: Sequence[Any], keys: Sequence[str]
+) -> None:
+    wrong = []
+    for number, entry in enumerate(entries):
+        absent = [key for key in keys if not _has(entry, key)]
+        if absent:
+            known = f' (id {entry["id"]})' if _has(entry, 'id') else ''
+            wrong.append(f'number {number}{known} has no {", ".join(absent)}')
+    if wrong:
+        raise DataError(
+            f'{name}: {len(wrong)} of {len(entries)} {what} in {path} lack what '
+            f"COCO's format has: {_some(wrong, '; ')}. Write what is missing, or remove them."
+        )
+
+
+def _has(entry: Any, key: str) -> bool:
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if key == 'bbox':  # four numbers
+        return isinstance(value, list) and len(value) == 4 and None not in value
+    if key == 'segments_info':
+        return isinstance(value, list)
+    # LVIS has addresses of images, from which mmdet makes file names.
+    return value is not None or (key == 'file_name' and _has(entry, 'coco_url'))
+
+
+def _kept(part: Mapping[str, Any], image: Mapping[str, Any], panoptic: bool) -> bool:
+    """Whether mmdet keeps an object: not without area, nor outside of its image."""
+    x, y, width, height = part['bbox']
+    if part['area'] <= 0 or width < 1 or height < 1:
+        return False
+    inside = -width < x < image['width'] and -height < y < image['height']
+    return panoptic or (inside and not part.get('ignore'))
+
+
+def _teaches(parts: Iterable[Mapping[str, Any]], things: set) -> bool:
+    """Whether an image has something to learn.
+
+    mmdet's filter of instances counts crowds and boxes without area as well: an image of nothing
+    else is one without objects, which does no harm among others.
+    """
+    return any(part['category_id'] in things and not part.get('iscrowd') for part in parts)
+
+
+def _check_masks(path: Path, name: str, annotations: Sequence[Mapping[str, Any]]) -> None:
+    without = [str(a['id']) for a in annotations if not a.get('segmentation')]
+    if without:
+        raise DataError(
+            f'{name}: {len(without)} of {len(annotations)} annotations in {path} have no mask, '
+            f'and the pipeline loads masks (ids {_some(without)}). Give each its segmentation, '
+            'remove them, or take a head for boxes alone, whose data loads none (--head).'
+        )
 
 
 def _check_classes(path: Path, name: str, classes: Sequence[str], names: list[str]) -> None:
@@ -138,6 +252,6 @@ def check_heads(classes: Sequence[str], heads: Mapping[str, int]) -> None:
             )
 
 
-def _some(names: Iterable[str]) -> str:
+def _some(names: Iterable[str], between: str = ', ') -> str:
     names = list(names)
-    return ', '.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+    return between.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')

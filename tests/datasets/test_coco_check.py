@@ -53,6 +53,15 @@ def edit(root, change, kind='instances'):
     path.write_text(json.dumps(content))
 
 
+def objects(content):
+    """Instances, or segments, by the id of their image."""
+    found = {}
+    for annotation in content['annotations']:
+        parts = annotation.get('segments_info', [annotation])
+        found.setdefault(annotation['image_id'], []).extend(parts)
+    return found
+
+
 def refused(given):
     with pytest.raises(DataError) as caught:
         check(given)
@@ -64,9 +73,9 @@ def test_good_files_pass(kind, root):
     """Empty images, crowds and boxes without area are good: mmdet has filters for them."""
 
     def flatten(content):
-        for annotation in content['annotations']:
-            for part in annotation.get('segments_info', [annotation])[:1]:
-                part.update(bbox=[5, 5, 0, 3], area=0)
+        for parts in objects(content).values():
+            parts[0].update(bbox=[5, 5, 0, 3], area=0)
+            parts[0].pop('segmentation', None)
 
     edit(root, flatten, kind)
     check(config(root, kind))
@@ -151,6 +160,169 @@ def test_no_image_is_left(change, root):
     assert 'of 6 images' in refused(config(root))
     check(config(root, filter_cfg=None))
     check(config(root, test_mode=True))
+
+
+def no_things(content):
+    isthing = {c['id']: c['isthing'] for c in content['categories']}
+    for a in content['annotations']:
+        a['segments_info'] = [s for s in a['segments_info'] if not isthing[s['category_id']]]
+
+
+def each(**values):
+    """A change of every instance or segment."""
+    return lambda c: [part.update(values) for parts in objects(c).values() for part in parts]
+
+
+NOTHING = {
+    'crowds': each(iscrowd=1),
+    'without area': each(area=0),
+    'flat': each(bbox=[5, 5, 0.5, 9]),
+}
+
+
+@pytest.mark.parametrize(
+    ('kind', 'change'),
+    [
+        *(pytest.param('instances', change, id=f'instances, {n}') for n, change in NOTHING.items()),
+        *(pytest.param('panoptic', change, id=f'panoptic, {n}') for n, change in NOTHING.items()),
+        pytest.param('instances', each(bbox=[90, 5, 9, 9]), id='instances, outside'),
+        pytest.param('panoptic', no_things, id='panoptic, stuff'),
+    ],
+)
+def test_no_object_is_left(kind, change, root):
+    """Where mmdet's panoptic filter leaves no image, its loader dies of an empty list."""
+    from mmengine.registry import DATASETS, init_default_scope
+
+    init_default_scope('mmdet')
+    edit(root, change, kind)
+    given = config(root, kind)
+    message = refused(given)
+    for part in (f'{kind}_train2017.json', 'of 6 images', 'none is left', 'crowds left out'):
+        assert part in message
+    if kind == 'panoptic':
+        assert 'of a thing' in message
+        with pytest.raises(ValueError, match='at least one array'):
+            DATASETS.build(given)
+    check(config(root, kind, filter_cfg=None))
+    check(config(root, kind, filter_cfg={'min_size': 32}))
+
+
+def test_panoptic_classes_are_all(root):
+    """mmdet filters instances of other classes, but no segments."""
+    pets = config(root, metainfo={'classes': ('cat', 'dog')})
+    check(pets)
+    classes = {'classes': ('cat', 'dog'), 'thing_classes': ('cat', 'dog'), 'stuff_classes': ()}
+    message = refused(config(root, 'panoptic', metainfo=classes))
+    for part in ('segments of 2 categories', 'snow', 'road', 'metainfo'):
+        assert part in message
+
+
+# --- Entries that lack something --------------------------------------------------------------
+
+LACKING = [
+    ('instances', 'images', ['id', 'file_name', 'width', 'height']),
+    ('instances', 'categories', ['id', 'name']),
+    ('instances', 'annotations', ['id', 'image_id', 'category_id', 'bbox', 'area']),
+    ('panoptic', 'images', ['id', 'file_name', 'width', 'height']),
+    ('panoptic', 'categories', ['id', 'name', 'isthing']),
+    ('panoptic', 'annotations', ['image_id', 'segments_info']),
+    ('panoptic', 'segments of image 1', ['id', 'category_id', 'bbox', 'area']),
+]
+
+
+@pytest.mark.parametrize('null', [False, True], ids=['absent', 'null'])
+@pytest.mark.parametrize(
+    ('kind', 'what', 'key'), [(k, w, i) for k, w, keys in LACKING for i in keys]
+)
+def test_entries_without_a_key(kind, what, key, null, root):
+    ids = []
+
+    def change(content):
+        entries = objects(content)[1] if 'segments' in what else content[what]
+        value = entries[1].pop(key)
+        assert value is not None
+        if null:
+            entries[1][key] = None
+        ids.append(entries[1].get('id'))
+
+    edit(root, change, kind)
+    message = refused(config(root, kind))
+    known = '' if ids[0] is None else f' (id {ids[0]})'
+    assert f'{what} in {root}/annotations/{kind}_train2017.json' in message
+    assert f'number 1{known} has no {key}.' in message
+
+
+@pytest.mark.parametrize('box', [[], [1, 2, 3], [1, 2, 3, None], 'xyxy', {'x': 1}])
+def test_boxes_that_are_none(box, root):
+    edit(root, lambda c: [a.update(bbox=box) for a in c['annotations'][:7]])
+    message = refused(config(root))
+    assert '7 of 10 annotations' in message
+    assert 'number 4 (id 5) has no bbox and 2 more' in message
+
+
+def test_entries_that_are_none(root):
+    edit(root, lambda c: c['annotations'].insert(3, None))
+    assert 'number 3 has no image_id, id, category_id, bbox, area' in refused(config(root))
+
+
+@pytest.mark.parametrize('part', ['images', 'annotations', 'categories'])
+@pytest.mark.parametrize('value', [None, {}, 3], ids=str)
+def test_parts_that_are_no_lists(part, value, root):
+    edit(root, lambda c: c.update({part: value}))
+    assert f'{part} is a list there' in refused(config(root))
+
+
+def test_the_file_of_the_other_kind(root):
+    other = {'ann_file': 'annotations/panoptic_train2017.json'}
+    assert 'has no id, category_id, bbox, area' in refused(config(root, **other))
+    other = {'ann_file': 'annotations/instances_train2017.json'}
+    assert 'has no segments_info' in refused(config(root, 'panoptic', **other))
+
+
+def test_crowds_that_are_not_marked(root):
+    """mmdet trains without the mark, pycocotools does not judge without."""
+    edit(root, lambda c: [a.pop('iscrowd') for a in c['annotations'][:2]])
+    check(config(root))
+    assert '2 of 10 annotations' in refused(config(root, test_mode=True))
+
+
+# --- Masks --------------------------------------------------------------------------------------
+
+MASKS = [{'type': 'LoadAnnotations', 'with_bbox': True, 'with_mask': True}]
+
+
+@pytest.mark.parametrize('value', [None, []], ids=str)
+@pytest.mark.parametrize('crowd', [False, True], ids=['object', 'crowd'])
+def test_instances_without_a_mask(crowd, value, root):
+    ids = []
+
+    def change(content):
+        for annotation in [a for a in content['annotations'] if bool(a['iscrowd']) == crowd][:2]:
+            annotation['segmentation'] = value
+            ids.append(str(annotation['id']))
+
+    edit(root, change)
+    check(config(root, pipeline=[{**MASKS[0], 'with_mask': False}]))
+    message = refused(config(root, pipeline=MASKS))
+    assert f'2 of 10 annotations in {root}/annotations/instances_train2017.json' in message
+    assert f'ids {", ".join(ids)}' in message
+    assert '--head' in message
+
+
+def test_masks_that_nothing_reads(root):
+    """Of boxes without area, and of classes that are left out; but pycocotools reads the former."""
+
+    def change(content):
+        flat, dog = content['annotations'][:2]
+        flat.pop('segmentation')
+        flat.update(area=0)
+        dog.pop('segmentation')
+        flat['category_id'], dog['category_id'] = CAT, DOG
+
+    edit(root, change)
+    cats = config(root, pipeline=MASKS, metainfo={'classes': ('cat',)})
+    check(cats)
+    assert '1 of 5 annotations' in refused({**cats, 'test_mode': True})
 
 
 @pytest.mark.parametrize(('text', 'words'), [('{', 'no JSON'), ('[]', 'a list'), ('{"a": 1}', 'a')])

@@ -53,7 +53,9 @@ def check_files(root: Path, workers: int) -> None:
             path = root / f'annotations/{kind}_{split}.json'
             if path.exists() and (root / split).exists():
                 folder = root / 'annotations' / pictures if pictures else None
-                check_annotations(path, split, images=root / split, pictures=folder)
+                check_annotations(
+                    path, split, images=root / split, pictures=folder, panoptic=bool(pictures)
+                )
 
 
 if __name__ == '__main__':
