@@ -42,8 +42,24 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
+    command = shlex.join(['python', 'tools/report.py', *sys.argv[1:]])
     args = parse_args()
-    rows, metrics, sheet = table.contents(args)
+    make(args, tables.load(args.records), command)
+
+
+def make(args: argparse.Namespace, records: Sequence[tables.Record], command: str) -> None:
+    """Write what a command line asks for.
+
+    Args:
+        args: Of :func:`parse_args`.
+        records: Of the runs to report.
+        command: What the report says that made it.
+
+    Raises:
+        InvalidSettingError: Something that the arguments name cannot be read.
+        UnknownNameError: A metric or a method that no record has.
+    """
+    rows, metrics, sheet = table.contents(args, records)
     names = [Path(folder).name for folder in args.records]
     folders = [Path(f) for f in args.work_dir or (f'work_dirs/{name}' for name in names)]
     reference = args.reference
@@ -51,8 +67,8 @@ def main() -> None:
         reference = 'frozen'
     made = report.Report(
         title=args.title or ', '.join(names),
-        command=shlex.join(['python', 'tools/report.py', *sys.argv[1:]]),
-        records=tables.load(args.records),
+        command=command,
+        records=records,
         rows=rows,
         metrics=metrics,
         sheet=sheet,

@@ -48,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def contents(args: argparse.Namespace) -> tuple[list[tables.Row], list[str], formats.Sheet]:
-    """Rows, metrics and table of a command line.
+def contents(
+    args: argparse.Namespace, records: Sequence[tables.Record]
+) -> tuple[list[tables.Row], list[str], formats.Sheet]:
+    """Rows, metrics and table of these records, as a command line wants them.
 
     Raises:
-        InvalidSettingError: Something in it cannot be read.
+        InvalidSettingError: Something that it names cannot be read.
     """
-    records = tables.load(args.records)
     metrics = list(dict.fromkeys(args.metric or [tables.default_metric(records)]))
     rows = tables.rows(records, metrics, cost(args.cost) if args.cost else None)
     return rows, metrics, formats.sheet(rows, metrics, published.read(args.published))
@@ -73,7 +74,7 @@ def cost(path: str) -> dict[str, Any]:
 
 def main() -> None:
     args = parse_args()
-    rows, metrics, sheet = contents(args)
+    rows, metrics, sheet = contents(args, tables.load(args.records))
     text = formats.write(sheet, args.format)
     if args.write:
         tool = ' '.join(['tools/table.py', *args.records])

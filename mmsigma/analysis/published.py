@@ -47,14 +47,15 @@ class Published:
         """The figure of a run's method in its setting, or None."""
         setting = record.get('setting') or {}
         for group in self.groups:
-            same = all(setting.get(name) in _names(group[name]) for name in _SETTING)
+            same = all(setting.get(name) in names(group[name]) for name in _SETTING)
             if same and group['metric'] == metric and record['method'] in group['values']:
                 value, tag = str(group['values'][record['method']]).split()
                 return Figure(value, tag.strip('[]'), group['source'])
         return None
 
 
-def _names(entry: Any) -> list[str]:
+def names(entry: Any) -> list[str]:
+    """The names that an entry of a group gives: one, or a list."""
     return entry if isinstance(entry, list) else [entry]
 
 
