@@ -12,10 +12,28 @@ from tests.benchmarks import LEAVES, tiny, write
 from tests.fixtures import ROOT, Workplace, load, logged
 from tests.trees import FOLDERS, TREES
 
-COUNT = 64
+COUNT = 83
 BASE = ROOT / 'configs/_base_'
-# Metrics that a run of a data set reports, the one that chooses the best checkpoint first.
+# Metrics that a run of a data set reports, the one that chooses the best checkpoint first; on COCO
+# those of the head.
 METRICS = {'nyu': ('rmse', 'd1', 'abs_rel'), 'voc': ('pascal_voc/mAP', 'pascal_voc/AP50')}
+BOXES = ('coco/bbox_mAP',)
+COCO = {
+    'retinanet': BOXES,
+    'faster-rcnn': BOXES,
+    'dino': BOXES,
+    'mask2former-panoptic': ('coco_panoptic/PQ', 'coco/bbox_mAP', 'coco/segm_mAP'),
+}
+# Of detectors, in epochs of the training images at batch 16.
+ITERATIONS = {'40k': 40_000, '80k': 80_000, '160k': 160_000, 'voc-1x': 12 * 1034}
+ITERATIONS |= {'coco-short': 3 * 7330, 'coco-1x': 12 * 7330, 'coco-3x': 36 * 7330}
+
+
+def metrics(name):
+    folder, _, file = name.partition('/')
+    if folder == 'coco':
+        return COCO.get(file.split('_')[2], ('coco/bbox_mAP', 'coco/segm_mAP'))
+    return METRICS.get(folder, ('mIoU', 'mAcc', 'aAcc'))
 
 
 def parse(name):
@@ -53,15 +71,15 @@ def test_is_what_the_command_writes(name):
 @pytest.mark.parametrize('name', LEAVES)
 def test_schedule_and_facts(name):
     config = parse(name)
-    lengths = {'40k': 40_000, '80k': 80_000, '160k': 160_000, '1x': 12 * 1034}
-    iterations = lengths[name.rpartition('-')[2]]
+    benchmark = name.rpartition('_')[2]
+    iterations = ITERATIONS.get(benchmark) or ITERATIONS[benchmark.rpartition('-')[2]]
     assert config.train_cfg.max_iters == config.param_scheduler[-1].end == iterations
     assert iterations % config.train_cfg.val_interval == 0
     assert config.auto_scale_lr.base_batch_size == 16
     assert config.train_dataloader.sampler.type == 'mmsigma.PositionSeededSampler'
     for key in ('mean', 'std'):
         assert config.model.data_preprocessor[key] == config.normalisation[key]
-    if 'voc/' not in name:
+    if not name.startswith(('coco/', 'voc/')):
         # One rate for everything that trains, and for every method.
         assert config.optim_wrapper.optimizer.lr == 1e-4
         assert 'custom_keys' not in config.optim_wrapper.paramwise_cfg
@@ -101,7 +119,7 @@ def test_trains_and_evaluates(name, place):
     losses = logged(work)
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses.values())
-    own = METRICS.get(name.split('/')[0], ('mIoU', 'mAcc', 'aAcc'))
+    own = metrics(name)
     for metric in own:
         assert math.isfinite(logged(work, metric)[2])
     assert list(work.glob(f'best_{own[0].replace("/", "_")}_iter_2.pth'))
@@ -125,9 +143,9 @@ def test_reads_every_split(place):
     from mmengine.registry import DATASETS, init_default_scope
 
     expected = {
-        'ade20k': (4, 3), 'cityscapes': (4, 3), 'cocostuff164k': (4, 3), 'context59': (4, 3),
-        'gta': (4, 6), 'loveda': (4, 4), 'nyu': (3, 2), 'potsdam': (4, 4), 'voc': (5, 3),
-        'vocaug': (5, 3),
+        'ade20k': (4, 3), 'cityscapes': (4, 3), 'coco': (5, 3), 'cocostuff164k': (4, 3),
+        'context59': (4, 3), 'gta': (4, 6), 'loveda': (4, 4), 'nyu': (3, 2), 'potsdam': (4, 4),
+        'voc': (5, 3), 'vocaug': (5, 3),
     }  # fmt: skip
     assert expected.keys() == FOLDERS
     for folder, counts in expected.items():
