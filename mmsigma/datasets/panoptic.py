@@ -12,6 +12,8 @@ from mmsigma.registry import TRANSFORMS
 
 VOID = 0  # COCO's id of what is no segment
 _IGNORED = 255  # mmdet's label of what is no class
+# mmdet's panoptic maps: the label of a class plus this times the number of the instance.
+INSTANCE_OFFSET = 1000
 
 
 def decode(image: np.ndarray) -> np.ndarray:

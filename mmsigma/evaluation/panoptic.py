@@ -10,13 +10,11 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from mmsigma.datasets.panoptic import VOID, encode, read
+from mmsigma.datasets.panoptic import INSTANCE_OFFSET, VOID, encode, read
 from mmsigma.errors import DataError, InvalidSettingError
 from mmsigma.files import write
 from mmsigma.registry import METRICS
 
-# mmdet's panoptic maps: the label of a class plus this times the number of the instance.
-INSTANCE_OFFSET = 1000
 _GROUPS = {'': (True, False), '_th': (True,), '_st': (False,)}
 
 

@@ -7,6 +7,7 @@ from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.hooks.label_check import LabelCheckHook
 from mmsigma.hooks.mean_loss import MeanLossHook
 from mmsigma.hooks.non_finite_loss import NonFiniteLossHook
+from mmsigma.hooks.panoptic_truth import PanopticTruthHook
 from mmsigma.hooks.pending_validation import PendingValidationHook
 from mmsigma.hooks.rank_check import RankCheckHook
 from mmsigma.hooks.same_buffers import SameBuffersHook
@@ -21,6 +22,7 @@ __all__ = [
     'LabelCheckHook',
     'MeanLossHook',
     'NonFiniteLossHook',
+    'PanopticTruthHook',
     'PendingValidationHook',
     'RankCheckHook',
     'SameBuffersHook',

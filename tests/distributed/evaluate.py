@@ -15,8 +15,8 @@ from mmengine.dataset import DefaultSampler
 from mmseg.evaluation import IoUMetric
 from torch.utils.data import DataLoader
 
+from mmsigma.datasets.panoptic import INSTANCE_OFFSET
 from mmsigma.evaluation import PanopticQuality
-from mmsigma.evaluation.panoptic import INSTANCE_OFFSET
 from tests.coco import CATEGORIES, META, SIZE, segments
 
 COUNT = 5  # one more than two batches of two

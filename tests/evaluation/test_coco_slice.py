@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, TRANSFORMS, init_default_scope
 from mmengine.utils import import_modules_from_strings
 
-from mmsigma.evaluation.panoptic import INSTANCE_OFFSET
+from mmsigma.datasets.panoptic import INSTANCE_OFFSET
 from tests.fixtures import ROOT
 
 DATA = Path(os.environ.get('MMSIGMA_DATA', ROOT.parent / 'shared/data')) / 'coco_slice'

@@ -8,10 +8,10 @@ import torch
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from PIL import Image
 
-from mmsigma.datasets.panoptic import LoadPanoptic, decode, encode, read
+from mmsigma.datasets.panoptic import INSTANCE_OFFSET, LoadPanoptic, decode, encode, read
 from mmsigma.errors import DataError, InvalidSettingError
 from mmsigma.evaluation import PanopticQuality
-from mmsigma.evaluation.panoptic import INSTANCE_OFFSET, compare, segments
+from mmsigma.evaluation.panoptic import compare, segments
 from tests.coco import CAT, CATEGORIES, DOG, META, ROAD, SIZE, SNOW, write_coco
 
 CLASSES = 4  # two things, two of stuff

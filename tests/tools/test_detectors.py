@@ -12,10 +12,35 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
+from PIL import Image
 
-from tests.coco import CATEGORIES, SIZE, write_coco
+from tests.coco import CATEGORIES, DOG, SIZE, write_coco
 from tests.detectors import HEADS, TRUNKS, leaf, tiny
 from tests.fixtures import ROOT, Workplace, load, logged
+
+# What a head finds with little certainty, as after two steps, is nothing at its own thresholds.
+THRESHOLDS = {
+    'retinanet': ['score_thr'],
+    'faster-rcnn': ['rcnn.score_thr'],
+    'mask-rcnn': ['rcnn.score_thr'],
+    'cascade-mask-rcnn': ['rcnn.score_thr'],
+    'mask2former-panoptic': ['object_mask_thr', 'iou_thr'],
+}
+# The metrics of each head's leaves, the one that chooses the best checkpoint first.
+METRICS = {
+    **dict.fromkeys(('retinanet', 'faster-rcnn', 'dino'), ('coco/bbox_mAP',)),
+    **dict.fromkeys(
+        ('mask-rcnn', 'cascade-mask-rcnn', 'mask2former'), ('coco/bbox_mAP', 'coco/segm_mAP')
+    ),
+    'mask2former-panoptic': ('coco_panoptic/PQ', 'coco/bbox_mAP', 'coco/segm_mAP'),
+    'mask2former-semantic': ('mIoU',),
+}
+
+
+def certain(head):
+    """Changes that let a head's predictions count, however uncertain they are."""
+    names = [name.replace('.', '__') for name in THRESHOLDS.get(head, ())]
+    return {f'model__test_cfg__{name}': 0.0 for name in names}
 
 
 @pytest.fixture(scope='module')
@@ -42,10 +67,12 @@ def write(place, name, **changes):
 def test_trains_and_evaluates(head, trunk, place):
     name = leaf(head, trunk)
     work = place.root / name.split('/')[-1]
-    assert place.call('train', write(place, name), '--work-dir', work) == 0
+    assert place.call('train', write(place, name, **certain(head)), '--work-dir', work) == 0
     losses = logged(work)
     assert len(losses) == 2
     assert all(np.isfinite(loss) for loss in losses.values())
+    for metric in METRICS[head]:
+        assert 0 <= logged(work, metric)[2] <= 100
     state = load(work / 'iter_2.pth')['state_dict']
     assert not [n for n in state if n.startswith('backbone.trunk.')]
     assert [n for n in state if n.startswith('backbone.adapters.')]
@@ -75,21 +102,39 @@ def test_learns_and_is_judged_on_the_same_images(head, threshold, place):
     assert any(key.endswith(('bbox_mAP', 'PQ')) for key in scores)
 
 
-def pictures(work):
-    """Names of the pictures that a run drew."""
-    return sorted(path.name for path in work.glob('*/vis_data/vis_image/*.png'))
+def pictures(folder, data):
+    """The two halves of every picture below a folder, and the images that they show, by name."""
+    found = {}
+    for path in sorted(folder.rglob('*.png')):
+        picture = np.asarray(Image.open(path)).astype(int)
+        assert picture.shape == (SIZE[0], 2 * SIZE[1], 3)
+        found[path.name] = picture[:, : SIZE[1]], picture[:, SIZE[1] :]
+    images = [np.asarray(Image.open(path)).astype(int) for path in sorted(data.glob('*.jpg'))]
+    return {name: (*found[name], image) for name, image in zip(found, images, strict=True)}
 
 
-@pytest.mark.parametrize('head', ['mask-rcnn', 'mask2former-panoptic'])
+def check_pictures(folder, place):
+    """Truth on the left and predictions on the right are drawn on every image."""
+    found = pictures(folder, place.root / 'data/coco_slice/val2017')
+    assert len(found) == 3
+    for truth, prediction, image in found.values():
+        for half in (truth, prediction):
+            assert (np.abs(half - image).max(-1) > 30).mean() > 0.02
+        assert (np.abs(truth - prediction).max(-1) > 30).mean() > 0.02
+    return found
+
+
+@pytest.mark.parametrize('head', ['mask-rcnn', 'retinanet', 'mask2former-panoptic'])
 def test_draws_tests_and_exports(head, place):
     """Pictures in validation, and the files of COCO's evaluation server from tools/test.py."""
-    changes = dict(default_hooks__visualization__score_thr=0.0)
-    if head == 'mask-rcnn':
-        changes['model__test_cfg__rcnn__score_thr'] = 0.0
-    config = write(place, leaf(head), **changes)
+    # All boxes and masks; beside a panoptic map none, which would hide that there is none.
+    score = 1.0 if head == 'mask2former-panoptic' else 0.0
+    changes = dict(default_hooks__visualization__score_thr=score)
+    config = write(place, leaf(head), **certain(head), **changes)
     work, out = place.root / f'run-{head}', place.root / f'export-{head}/all'
     assert place.call('train', config, '--work-dir', work) == 0
-    assert pictures(work) == ['val_img_2.png', 'val_img_3.png', 'val_img_4.png']
+    drawn = check_pictures(work, place)
+    assert list(drawn) == ['val_img_2.png', 'val_img_3.png', 'val_img_4.png']
     root = place.root / 'data/coco_slice/annotations'
     options = [f'test_evaluator.outfile_prefix={out}']
     if head == 'mask2former-panoptic':
@@ -102,13 +147,18 @@ def test_draws_tests_and_exports(head, place):
     arguments = [config, work / 'iter_2.pth', '--work-dir', place.root / f'test-{head}']
     arguments += ['--show-dir', shown, '--cfg-options', *options]
     assert place.call('test', *arguments) == 0
-    assert len(list(shown.rglob('*.png'))) == 3
-    found = json.loads(Path(f'{out}.segm.json').read_text())
+    check_pictures(shown, place)
     truth = json.loads((root / 'instances_val2017.json').read_text())
-    assert found
-    assert {f['image_id'] for f in found} <= {i['id'] for i in truth['images']}
-    assert {f['category_id'] for f in found} <= {c['id'] for c in truth['categories']}
-    assert all(f['segmentation']['size'] == list(SIZE) for f in found)
+    kinds = ['bbox'] if head == 'retinanet' else ['bbox', 'segm']
+    exported = {kind: json.loads(Path(f'{out}.{kind}.json').read_text()) for kind in kinds}
+    for found in exported.values():
+        assert {f['image_id'] for f in found} == {i['id'] for i in truth['images']}
+        assert {f['category_id'] for f in found} <= {c['id'] for c in truth['categories']}
+        for f in found:
+            x, y, width, height = f['bbox']
+            assert x >= 0 and y >= 0 and x + width <= SIZE[1] + 0.1 and y + height <= SIZE[0] + 0.1
+            assert 0 <= f['score'] <= 1
+    assert all(f['segmentation']['size'] == list(SIZE) for f in exported.get('segm', ()))
     if head == 'mask2former-panoptic':
         panoptic = json.loads(Path(f'{out}.panoptic.json').read_text())['annotations']
         assert len(panoptic) == 3
@@ -128,7 +178,9 @@ def test_draws_tests_and_exports(head, place):
     options += ['test_dataloader.dataset.ann_file=annotations/image_info.json']
     arguments = [config, work / 'iter_2.pth', '--work-dir', place.root / f'blind-test-{head}']
     assert place.call('test', *arguments, '--cfg-options', *options) == 0
-    assert json.loads(Path(f'{out}.segm.json'.replace('export', 'blind')).read_text()) == found
+    for kind, found in exported.items():
+        again = Path(f'{out}.{kind}.json'.replace('export', 'blind'))
+        assert json.loads(again.read_text()) == found
 
 
 def test_resumes_exactly(place):
@@ -185,10 +237,12 @@ def test_images_without_objects(head, place):
         loss.backward()
 
 
-def test_images_smaller_than_the_crop(place):
+@pytest.mark.parametrize('task', ['instance', 'detection', 'panoptic'])
+def test_images_smaller_than_the_crop(task, place):
     """Large-scale jittering at a tenth of the size: the full dataset's own pipeline."""
-    config = tiny(leaf('mask-rcnn'), place.root / 'data')
-    full = Config.fromfile(ROOT / 'configs/_base_/datasets/coco_instance.py')
+    heads = {'instance': 'mask-rcnn', 'detection': 'dino', 'panoptic': 'mask2former-panoptic'}
+    config = tiny(leaf(heads[task]), place.root / 'data')
+    full = Config.fromfile(ROOT / f'configs/_base_/datasets/coco_{task}.py')
     loader = config.train_dataloader
     loader.dataset.pipeline = full.train_pipeline
     init_default_scope('mmdet')
@@ -199,7 +253,81 @@ def test_images_smaller_than_the_crop(place):
     for index in range(2):
         item = dataset[index]
         assert max(item['inputs'].shape) < 400
-        assert len(item['data_samples'].gt_instances.bboxes) > 0
+        truth = item['data_samples'].gt_instances
+        assert len(truth.bboxes) > 0
+        assert ('masks' in truth) == (task != 'detection')
+        if task == 'panoptic':
+            assert item['data_samples'].gt_sem_seg.shape == item['inputs'].shape[1:]
+
+
+# Areas and boxes, x, y, width and height, of an image of 80x60 pixels.
+FLAT = [(0, [5, 5, 9, 9]), (9, [5, 5, 0, 9]), (9, [5, 5, -4, 9]), (9, [5, 5, 9, 0.5])]
+
+
+def spoil(root):
+    """Boxes without area beside objects and alone, and an image without anything to evaluate."""
+    for kind in ('instances', 'panoptic'):
+        path = root / f'annotations/{kind}_train2017.json'
+        content = json.loads(path.read_text())
+        parts = [
+            dict(id=9000 + 10 * image + i, category_id=DOG, iscrowd=0, area=area, bbox=box)
+            for image in (0, 3)
+            for i, (area, box) in enumerate(FLAT)
+        ]
+        if kind == 'instances':
+            mask = content['annotations'][0]['segmentation']
+            for part in parts:
+                part.update(image_id=part['id'] % 9000 // 10, segmentation=mask)
+            content['annotations'] += parts
+        else:
+            for annotation in content['annotations']:
+                own = [p for p in parts if p['id'] % 9000 // 10 == annotation['image_id']]
+                annotation['segments_info'] += own
+        path.write_text(json.dumps(content))
+        path = root / f'annotations/{kind}_val2017.json'
+        content = json.loads(path.read_text())
+        first = [a for a in content['annotations'] if a['image_id'] == 100]
+        assert first
+        if kind == 'instances':
+            content['annotations'] = [a for a in content['annotations'] if a not in first]
+        else:
+            first[0]['segments_info'] = []
+        path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('head', ['mask-rcnn', 'retinanet', 'mask2former-panoptic'])
+def test_boxes_without_area_crowds_and_empty_images(head, tmp_path):
+    """They pass the check, each image is read, and an empty one is evaluated."""
+    own = Workplace(tmp_path)
+    write_coco(own.root / 'data/coco_slice')
+    spoil(own.root / 'data/coco_slice')
+    config = tiny(leaf(head), own.root / 'data')
+    init_default_scope('mmdet')
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    # Instances and ignored regions of each image; mmdet's panoptic filter is the stricter one.
+    expected = {0: (2, 0), 1: (2, 0), 2: (2, 1), 3: (0, 0), 4: (0, 1), 5: (2, 0)}
+    if head == 'mask2former-panoptic':
+        expected = {0: (2, 0), 1: (2, 0), 2: (2, 0), 5: (2, 0)}
+    found = {}
+    for index in range(len(dataset)):
+        sample = dataset[index]['data_samples']
+        truth = sample.gt_instances
+        found[sample.img_id] = (len(truth.bboxes), len(sample.ignored_instances.bboxes))
+        assert (truth.bboxes.areas > 0).all()
+        if 'masks' in truth:
+            assert (truth.masks.areas > 0).all()
+    assert found == expected
+
+    changes = dict(train_cfg__max_iters=len(expected), train_cfg__val_interval=len(expected))
+    work = own.root / 'run'
+    assert (
+        own.call('train', write(own, leaf(head), **certain(head), **changes), '--work-dir', work)
+        == 0
+    )
+    assert len(logged(work)) == len(expected)
+    assert all(np.isfinite(loss) for loss in logged(work).values())
+    for metric in METRICS[head]:
+        assert 0 <= logged(work, metric)[len(expected)] <= 100
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ custom_hooks = [
     dict(type='mmsigma.LabelCheckHook'),
     dict(type='mmsigma.CheckpointGuardHook'),
     dict(type='mmsigma.EmptyPanopticHook'),
+    dict(type='mmsigma.PanopticTruthHook'),
 ]
 vis_backends = [dict(type='mmsigma.AtomicVisBackend')]
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')
