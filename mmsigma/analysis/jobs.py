@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from mmsigma.analysis import records
 from mmsigma.analysis.grid import Run
 from mmsigma.errors import DiskFullError, InvalidSettingError, NonFiniteLossError, StoppedError
 from mmsigma.files import write
@@ -136,6 +137,7 @@ class Job:
             write(self.work_dir / 'run.py', self.run.config.pretty_text.encode())
             write(mark, self.run.hash.encode())
             self.wall = float(clock.read_text()) if clock.exists() else 0.0
+        records.mark_commit(self.work_dir)
         self.tries += 1
         self._saved = time.monotonic()
         with (self.work_dir / 'output.txt').open('ab') as output:

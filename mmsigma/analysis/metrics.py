@@ -1,7 +1,9 @@
 """How a metric is read: what is better, and how it is written."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # mmdet gives these as fractions of one; tables show percent, as papers do.
 _FRACTIONS = ('coco/', 'lvis/', 'pascal_voc/')
@@ -31,6 +33,18 @@ class Metric:
     def best(self, values: Iterable[float]) -> float:
         """The best of some values; there must be one."""
         return min(values) if self.lower else max(values)
+
+    def best_line(self, lines: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """The first of the lines that have the best finite value of this metric, None if none has.
+
+        Args:
+            lines: Metrics by name, one line for each validation.
+        """
+        finite = [x for x in lines if x.get(self.name) is not None and math.isfinite(x[self.name])]
+        if not finite:
+            return None
+        wanted = self.best(line[self.name] for line in finite)
+        return next(line for line in finite if line[self.name] == wanted)
 
     def text(self, value: float) -> str:
         """A shown value."""

@@ -17,9 +17,18 @@ from mmengine.device import get_device
 
 from mmsigma.analysis import classes, setting
 from mmsigma.analysis.grid import Run
+from mmsigma.analysis.metrics import named
+from mmsigma.dependencies import REQUIREMENTS, installed
 from mmsigma.errors import InvalidSettingError, NonFiniteLossError, UnknownNameError, unknown
+from mmsigma.files import write
 from mmsigma.version import __version__
 
+# Import name -> names of the distribution, of what a record tells the version where it is there.
+_PACKAGES = {
+    **{name: distributions for name, (distributions, _, _) in REQUIREMENTS.items()},
+    'numpy': ('numpy',),
+    'peft': ('peft',),
+}
 _NO_METRIC = {'step', 'iter', 'epoch', 'time', 'data_time', 'memory'}
 
 
@@ -104,8 +113,10 @@ def make(
         threads: Of each process, where it runs on a CPU; None for PyTorch's own choice.
 
     Returns:
-        Plain JSON values. ``test`` holds the metrics of the final test, or None where the run has
-        none; ``held_out`` says whether that test sees other images than the validations do.
+        Plain JSON values. ``last`` and ``best`` are the validations after the last step and after
+        the one with the best ``metric``. ``test`` holds the metrics of the final test, or None
+        where the run has none; ``held_out`` says whether that test sees other images than the
+        validations do. ``commit`` names the code that the run was started with, and resumed with.
 
     Raises:
         InvalidSettingError: The log has no final test or no validation after the last step: the run
@@ -128,6 +139,8 @@ def make(
         raise NonFiniteLossError(
             f'{metric} of the validation after step {validation[-1]["step"]} is not finite.'
         )
+    steps = [line['step'] for line in validation]
+    lines = [{'step': s, **values} for s, values in zip(steps, evaluations, strict=True)]
     allocated = [line['memory'] for line in train if 'memory' in line]
     mib = max(allocated) if allocated else None if resident is None else round(resident / 2**20)
     return {
@@ -137,10 +150,9 @@ def make(
         'seed': run.seed,
         'config': run.hash,
         'metric': metric,
-        'validation': [
-            {'step': line['step'], **values}
-            for line, values in zip(validation, evaluations, strict=True)
-        ],
+        'validation': lines,
+        'last': lines[-1],
+        'best': named(metric).best_line(lines),
         'test': test,
         'held_out': held_out(run.config),
         'by_class': classes.read(work_dir),
@@ -152,24 +164,47 @@ def make(
         'wall_seconds': round(wall, 1),
         'finished': datetime.now(UTC).isoformat(timespec='seconds'),
         'processes': processes,
+        'commit': ', '.join(commits(work_dir)) or commit(),
         **environment(threads),
     }
 
 
+def commit() -> str | None:
+    """Of this code, with a + where files differ from it; None outside a repository."""
+    try:
+        git = subprocess.run(
+            ['git', 'describe', '--always', '--dirty=+'],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except FileNotFoundError:  # no git
+        return None
+    return git.stdout.strip() or None
+
+
+def commits(work_dir: Path) -> list[str]:
+    """Those that a run was started with, each once."""
+    path = work_dir / 'commits'
+    return path.read_text().split() if path.exists() else []
+
+
+def mark_commit(work_dir: Path) -> None:
+    """Note the commit that a run starts with, now: others may come while it goes on."""
+    known, now = commits(work_dir), commit()
+    if now and now not in known:
+        write(work_dir / 'commits', '\n'.join([*known, now]).encode())
+
+
 def environment(threads: int | None = None) -> dict[str, Any]:
-    """Commit, versions and hardware; on a CPU the threads, this process's unless given."""
-    git = subprocess.run(
-        ['git', 'describe', '--always', '--dirty'],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    """Versions and hardware; on a CPU the threads, this process's unless given."""
+    found = {name: installed(distributions) for name, distributions in _PACKAGES.items()}
     on_gpu = get_device() == 'cuda'
     return {
-        'commit': git.stdout.strip() or None,
         'versions': {
             'mmsigma': __version__,
-            'torch': torch.__version__,
-            'mmengine': mmengine.__version__,
             'python': platform.python_version(),
+            **{name: text for name, text in found.items() if text},
+            'torch': torch.__version__,  # which also tells the CUDA version
+            'mmengine': mmengine.__version__,
         },
         'device': torch.cuda.get_device_name() if on_gpu else _processor(),
         'threads': None if on_gpu else threads or torch.get_num_threads(),

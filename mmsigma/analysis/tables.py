@@ -242,14 +242,7 @@ def _values(
 
 def _score(runs: Sequence[Record], metric: Metric, first: Metric) -> Score:
     def best(run: Record, name: str) -> float | None:
-        lines = [line for line in run['validation'] if _finite(line.get(first.name))]
-        if not lines:
-            return None
-        wanted = first.best(line[first.name] for line in lines)
-        return _read(next(line for line in lines if line[first.name] == wanted), name)
+        line = first.best_line(run['validation'])
+        return None if line is None else _read(line, name)
 
     return Score(*(_values(runs, metric, of) for of in (_last, best, _test)))
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

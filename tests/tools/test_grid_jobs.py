@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import time
 import pytest
 from mmengine.config import Config
 
-from mmsigma.analysis import batch, grid, jobs, live, progress
+from mmsigma.analysis import batch, grid, jobs, live, progress, records
 from mmsigma.analysis.schedule import Schedule
 from mmsigma.errors import InvalidSettingError
 
@@ -104,6 +105,29 @@ def test_a_part_of_another_run_is_not_gone_on_with(tmp_path):
     other = job(tmp_path, '', run(model='another'))
     with pytest.raises(InvalidSettingError, match='a part of a run of another config'):
         finish(other)
+
+
+def test_a_run_notes_the_commits_of_its_starts(tmp_path, monkeypatch):
+    names = iter(['abc1234', 'abc1234', 'def5678+'])
+    monkeypatch.setattr(records, 'commit', lambda: next(names))
+    assert finish(job(tmp_path, FAIL.format('', 1))) == 1  # two tries
+    assert records.commits(tmp_path / run().name) == ['abc1234']
+    assert finish(job(tmp_path, '')) == 0
+    assert records.commits(tmp_path / run().name) == ['abc1234', 'def5678+']
+
+
+def test_a_commit_says_whether_files_differ_from_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, '__file__', str(tmp_path / 'file.py'))
+    monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+    assert records.commit() is None
+    (tmp_path / 'file.py').write_text('a = 1')
+    git = ['git', '-c', 'user.name=a', '-c', 'user.email=a@b']
+    for words in (['init', '-q'], ['add', 'file.py'], ['commit', '-qm', 'x', '--no-verify']):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    clean = records.commit()
+    assert re.fullmatch('[0-9a-f]{7,}', clean)
+    (tmp_path / 'file.py').write_text('a = 2')
+    assert records.commit() == f'{clean}+'
 
 
 # --- Many runs -------------------------------------------------------------------------------
