@@ -133,7 +133,7 @@ class Workplace:
             env={**os.environ, **self.env, **env},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
         )
 
     def call(self, tool, *arguments):

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import report
 import torch
 
 from mmsigma import launch
@@ -61,6 +62,10 @@ def parse_args() -> argparse.Namespace:
         '--checkpoint-interval', type=int, metavar='N', help='steps between checkpoints'
     )
     parser.add_argument('--dry-run', action='store_true', help='list the runs and their state')
+    parser.add_argument(
+        '--report', metavar='HTML', help='write the report of tools/report.py when the grid ends'
+    )
+    parser.add_argument('--markdown', metavar='PAGE', help="and that report's Markdown page")
     args = parser.parse_args()
     for name in ('jobs', 'processes', 'checkpoint_interval'):
         value = getattr(args, name)
@@ -69,6 +74,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(f'{option} must be at least 1; given: {value}')
     if args.processes and args.launcher == 'none':
         parser.error('--processes needs --launcher pytorch, or slurm')
+    if (args.report or args.markdown) and args.launcher == 'slurm':
+        parser.error('a script for sbatch runs nothing yet: write the report by tools/report.py')
     return args
 
 
@@ -79,26 +86,49 @@ def main() -> None:
     devices = read_devices(args)
     processes = args.processes or (max(1, len(devices)) if args.launcher == 'pytorch' else 1)
 
-    runs, metric = grid.read(args.grid)
-    runs = chosen(runs, args.run)
+    whole, metric = grid.read(args.grid)
+    runs = chosen(whole, args.run)
     states = {run.name: state(run, folder) for run in runs}
     open_runs = [run for run in runs if states[run.name] == 'open']
     failed = {n: text for n, text in states.items() if text not in ('open', 'finished')}
     finished = len(runs) - len(open_runs) - len(failed)
     print(f'{name}: {len(runs)} runs, {finished} finished', flush=True)
-    for problem in failed.values():
-        print(problem, file=sys.stderr, flush=True)
+    tell(failed)
     if args.dry_run:
         for run in runs:
             print(f'{run.name:<40}{"failed" if run.name in failed else states[run.name]}')
             if run in open_runs and args.launcher == 'pytorch':
                 print(f'    {shlex.join(command(run, work_dir / run.name, args, processes))}')
-    elif args.launcher == 'slurm':
-        submit(args, name, open_runs, work_dir, processes)
+        end('', failed, len(runs), work_dir, '')
+        return
+    counts, broken = check(open_runs, processes)
+    tell(broken)
+    states |= broken
+    failed |= broken
+    stopped = unwritten = ''
+    if args.launcher == 'slurm':
+        submit(args, name, [r for r in open_runs if r.name not in broken], work_dir, processes)
     else:
-        failed |= train(args, runs, states, metric, processes)
-    if failed:
-        raise InvalidSettingError(closing(failed, len(runs), work_dir))
+        more, stopped = train(args, runs, states, counts, metric, processes)
+        failed |= more
+    if args.report or args.markdown:
+        unwritten = write_report(args, whole, failed)
+    end(stopped, failed, len(runs), work_dir, unwritten)
+
+
+def end(
+    stopped: str, failed: Mapping[str, str], total: int, work_dir: Path, unwritten: str
+) -> None:
+    """Say what is not as it was asked for.
+
+    Raises:
+        StoppedError: A signal ended the grid.
+        InvalidSettingError: Runs failed, or there is no report.
+    """
+    texts = [stopped, closing(failed, total, work_dir) if failed else '', unwritten]
+    text = '\n'.join(filter(None, texts))
+    if text:
+        raise (StoppedError if stopped else InvalidSettingError)(text)
 
 
 def folders(args: argparse.Namespace) -> tuple[Path, Path]:
@@ -160,7 +190,9 @@ def chosen(runs: list[grid.Run], names: Sequence[str] | None) -> list[grid.Run]:
 
 
 def state(run: grid.Run, folder: Path) -> str:
-    """``open``, ``finished``, or what is wrong with the record of this name."""
+    """``open``, ``finished``, or what is wrong with the run or with the record of its name."""
+    if run.problem:
+        return run.problem
     path = folder / f'{run.name}.json'
     if not path.exists():
         return 'open'
@@ -176,11 +208,13 @@ def state(run: grid.Run, folder: Path) -> str:
     return 'finished'
 
 
-def check(runs: list[grid.Run], processes: int) -> dict[str, dict[str, float]]:
+def check(
+    runs: Sequence[grid.Run], processes: int
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Look for the data, and build every model once, before the first run.
 
-    Raises:
-        InvalidSettingError: Some do not build; all of them are named.
+    Returns:
+        Counts of parameters by model, and by name of a run what is wrong with its model.
     """
     counts: dict[str, dict[str, float]] = {}
     problems: dict[str, str] = {}
@@ -196,11 +230,22 @@ def check(runs: list[grid.Run], processes: int) -> dict[str, dict[str, float]]:
                 )
             counts[run.model] = params.count(run.config)
         except Exception as error:  # whatever it is, it must not come up after hours
-            problems[run.model] = f'{type(error).__name__}: {error}'
+            problems[run.model] = grid.describe(error)
+    return counts, {run.name: problems[run.model] for run in runs if run.model in problems}
+
+
+def tell(problems: Mapping[str, str]) -> None:
+    """Say at once what will not be run."""
     if problems:
-        listed = '\n'.join(f'  {model}: {text}' for model, text in problems.items())
-        raise InvalidSettingError(f'Nothing was run, for these do not build:\n{listed}')
-    return counts
+        print(f'Not run:\n{listed(problems)}', file=sys.stderr, flush=True)
+
+
+def listed(problems: Mapping[str, str]) -> str:
+    """A line for each problem, with the names of all runs that have it."""
+    names: dict[str, list[str]] = {}
+    for name, problem in problems.items():
+        names.setdefault(problem, []).append(name)
+    return '\n'.join(f'  {", ".join(having)}: {problem}' for problem, having in names.items())
 
 
 def command(run: grid.Run, work_dir: Path, args: argparse.Namespace, processes: int) -> list[str]:
@@ -223,17 +268,17 @@ def train(
     args: argparse.Namespace,
     runs: Sequence[grid.Run],
     states: Mapping[str, str],
+    counts: Mapping[str, dict[str, float]],
     metric: str,
     processes: int,
-) -> dict[str, str]:
-    """Train what is open, as many at once as there are slots; what failed, and why.
+) -> tuple[dict[str, str], str]:
+    """Train what is open, as many at once as there are slots.
 
-    Raises:
-        StoppedError: A signal ended it.
+    Returns:
+        What failed, and why; and what a signal left open, empty if there was none.
     """
     folder, work_dir = folders(args)
     waiting = [run for run in runs if states[run.name] == 'open']
-    counts = check(waiting, processes)
     rows = {run.name: Row(run.name, run.steps, states[run.name]) for run in runs}
     for row in rows.values():
         if row.state not in STATES:
@@ -259,20 +304,43 @@ def train(
     with Board(Path(args.grid).stem, metric, list(rows.values())) as board:
         schedule = Schedule(rows, board, slots, job, finish, look, explain)
         failed = schedule.run(waiting)
-    if schedule.signals.asked:
-        left = sum(row.state == 'open' for row in rows.values())
-        raise StoppedError(
-            f'Stopped by {schedule.signals.asked}; {left} of {len(runs)} runs are open. The same '
-            'command goes on where they are.'
-        )
-    return failed
+    if not schedule.signals.asked:
+        return failed, ''
+    left = sum(row.state == 'open' for row in rows.values())
+    return failed, (
+        f'Stopped by {schedule.signals.asked}; {left} of {len(runs)} runs are open. The same '
+        'command goes on where they are.'
+    )
+
+
+def write_report(
+    args: argparse.Namespace, runs: Sequence[grid.Run], failed: Mapping[str, str]
+) -> str:
+    """Write the report of the grid's finished runs; why there is none, or an empty string."""
+    folder, work_dir = folders(args)
+    done = [run.name for run in runs if state(run, folder) == 'finished']
+    words = [str(folder), '--work-dir', str(work_dir)]
+    words += ['--out', args.report] if args.report else []
+    words += ['--markdown', args.markdown] if args.markdown else []
+    if len(done) < len(runs):
+        lost = f'; failed: {", ".join(failed)}' if failed else ''
+        words += ['--note', f'In here are {len(done)} of the {len(runs)} runs of the grid{lost}.']
+    try:
+        if not done:
+            raise InvalidSettingError('no run is finished')
+        found = [json.loads((folder / f'{name}.json').read_text()) for name in done]
+        made_by = shlex.join(['python', 'tools/grid.py', *sys.argv[1:]])
+        report.make(report.parse_args(words), found, made_by)
+    except (MMSigmaError, OSError) as error:
+        return f'No report: {explain(error)}'
+    return ''
 
 
 def explain(error: Exception) -> str:
     """What to say of an error of one run."""
     if isinstance(error, OSError) and error.errno in launch.FULL:
         error = launch.disk_full(error)
-    return str(error) if isinstance(error, MMSigmaError) else f'{type(error).__name__}: {error}'
+    return grid.describe(error)
 
 
 def submit(
@@ -281,7 +349,6 @@ def submit(
     """Write the script of a SLURM array for these runs, and say how to submit it."""
     if not runs:
         return
-    check(runs, processes)
     words = [sys.executable, 'tools/grid.py', args.grid]
     words[1] = os.path.relpath(__file__)
     for option in ('records', 'work_dir', 'checkpoint_interval'):
@@ -306,9 +373,8 @@ def summary(record: Mapping[str, Any]) -> str:
     return f'validation {values}; {record["wall_seconds"]:.0f} s'
 
 
-def closing(failed: dict[str, str], total: int, work_dir: Path) -> str:
+def closing(failed: Mapping[str, str], total: int, work_dir: Path) -> str:
     """What failed, why, and how to run it again."""
-    listed = '\n'.join(f'  {name}: {problem}' for name, problem in failed.items())
     given: list[str] = []
     words = iter(sys.argv)
     for word in words:
@@ -318,8 +384,8 @@ def closing(failed: dict[str, str], total: int, work_dir: Path) -> str:
             given.append(word)
     one = shlex.join(['python', *given, '--run', next(iter(failed))])
     return (
-        f'{len(failed)} of {total} runs failed:\n{listed}\nEach has its output in '
-        f'{work_dir}/<run>/output.txt. Run the same command again to repeat them (finished runs '
+        f'{len(failed)} of {total} runs failed:\n{listed(failed)}\nWhat was begun has its output '
+        f'in {work_dir}/<run>/output.txt. Run the same command again to repeat them (finished runs '
         'are skipped, begun ones go on; what ended in NaN would again: change its rate), or one '
         f'alone:\n  {one}'
     )

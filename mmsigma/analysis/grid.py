@@ -16,13 +16,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError, unknown
 
 RATE, SEED = 'optim_wrapper.optimizer.lr', 'randomness.seed'
 _REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
@@ -37,8 +38,9 @@ class Run:
         method: What the grid calls it.
         rate: Learning rate of the optimiser.
         seed: Seed of the run.
-        config: The whole config.
+        config: The whole config; empty where it cannot be read.
         trunk: What the grid calls it; empty where it has only one.
+        problem: Why it cannot be run; empty where nothing is known against it.
     """
 
     method: str
@@ -46,6 +48,7 @@ class Run:
     seed: int
     config: Config
     trunk: str = ''
+    problem: str = ''
 
     @property
     def model(self) -> str:
@@ -60,7 +63,7 @@ class Run:
     @property
     def steps(self) -> int | None:
         """Of the training; None where the config counts in epochs."""
-        return self.config.train_cfg.get('max_iters')
+        return (self.config.get('train_cfg') or {}).get('max_iters')
 
     @property
     def hash(self) -> str:
@@ -73,9 +76,11 @@ class Run:
 def read(path: str | Path) -> tuple[list[Run], str]:
     """The runs of a grid file, in order, and the metric that compares them.
 
+    A run whose config cannot be read says so as its ``problem``, and so does the one that stands
+    for all runs of one name.
+
     Raises:
-        InvalidSettingError: No such file or leaf, a missing or empty entry, or two runs of one
-            name.
+        InvalidSettingError: No such file, or a missing or empty entry.
         UnknownNameError: An entry that grids do not have.
     """
     path = Path(path)
@@ -92,34 +97,32 @@ def read(path: str | Path) -> tuple[list[Run], str]:
         if not grid.get(name):
             raise InvalidSettingError(f'Grid {path} needs `{name}`; it has {", ".join(grid)}.')
     named = isinstance(grid.methods, Mapping)
-    methods = grid.methods if named else {method: {} for method in grid.methods}
-    trunks = grid.get('trunks') or ['']
+    methods = grid.methods.items() if named else [(method, {}) for method in grid.methods]
     if ('{trunk}' in grid.leaf) != bool(grid.get('trunks')):
         raise InvalidSettingError(
             f'Grid {path}: `trunks` and a leaf with {{trunk}} in its name belong together; given: '
             f'{grid.get("trunks")} and {grid.leaf!r}.'
         )
-    runs = [
-        Run(
-            method,
-            float(rate),
-            seed,
-            _config(path, grid, method, trunk, {**options, RATE: rate, SEED: seed}),
-            trunk,
-        )
-        for seed in grid.seeds
-        for trunk in trunks
-        for method, options in methods.items()
-        for rate in grid.rates
-    ]
-    names = [run.name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or len(methods) < len(grid.methods):
-        raise InvalidSettingError(
-            f'Grid {path} has runs of the same name: {", ".join(twice) or grid.methods}. Name '
-            'every method, rate and seed once.'
-        )
-    return runs, grid.metric
+    runs: dict[str, Run] = {}
+    trunks = grid.get('trunks') or ['']
+    for seed, trunk, (method, options), rate in product(grid.seeds, trunks, methods, grid.rates):
+        run = Run(method, float(rate), seed, Config(), trunk)
+        if run.name in runs:
+            problem = 'two runs have this name; name every method, rate and seed once'
+        else:
+            settings = {**options, RATE: rate, SEED: seed}
+            try:
+                run = replace(run, config=_config(path, grid, method, trunk, settings))
+                problem = ''
+            except Exception as error:  # a config is a program, with errors of any kind
+                problem = describe(error)
+        runs[run.name] = replace(run, problem=problem)
+    return list(runs.values()), grid.metric
+
+
+def describe(error: Exception) -> str:
+    """An error in a line, with its kind unless it is one of ours that says enough."""
+    return str(error) if isinstance(error, MMSigmaError) else f'{type(error).__name__}: {error}'
 
 
 def _config(
