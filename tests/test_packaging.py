@@ -108,7 +108,7 @@ def test_dist_launcher_command(script, arguments, started):
         'bash', f'tools/{script}', *arguments.split(), PYTHON='echo', NNODES='3', PORT='1234'
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith('-m torch.distributed.run --nnodes=3 --node_rank=0 ')
+    assert result.stdout.startswith('tools/dist_run.py --nnodes=3 --node_rank=0 ')
     assert '--master_port=1234 --nproc_per_node=2 ' in result.stdout
     assert result.stdout.strip().endswith(started)
 

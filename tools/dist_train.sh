@@ -12,7 +12,7 @@ GPUS is the number of GPUs on this machine. On several machines, run this on eac
   NODE_RANK    this machine's number, from 0 (0)
   MASTER_ADDR  address of machine 0 (127.0.0.1)
   PORT         a free port of machine 0 (29500)
-  MMSIGMA_WAIT seconds to wait for the other machines (60)
+  MMSIGMA_WAIT seconds to wait for the other machines (45)
 USAGE
   exit 2
 fi
@@ -20,11 +20,12 @@ fi
 CONFIG=$1
 GPUS=$2
 
-exec "${PYTHON:-python}" -m torch.distributed.run \
+TOOLS=$(dirname "${BASH_SOURCE[0]}")
+
+exec "${PYTHON:-python}" "$TOOLS/dist_run.py" \
   --nnodes="${NNODES:-1}" \
   --node_rank="${NODE_RANK:-0}" \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" \
   --master_port="${PORT:-29500}" \
   --nproc_per_node="$GPUS" \
-  --rdzv_conf="timeout=${MMSIGMA_WAIT:-60}" \
-  "$(dirname "${BASH_SOURCE[0]}")/train.py" "$CONFIG" --launcher pytorch "${@:3}"
+  "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"

@@ -1,6 +1,5 @@
 """Checks of a job before anything is built, the same on every process."""
 
-import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,15 +8,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, is_distributed
 
 from mmsigma.distributed.connect import agree
-from mmsigma.errors import CheckpointMismatchError, DataError, InvalidSettingError, LaunchError
+from mmsigma.errors import CheckpointMismatchError, DataError, InvalidSettingError
 
 DEEPSPEED = 'DeepSpeedStrategy'
 # Strategies that save a folder with a file for each process.
 _FOLDERS = (DEEPSPEED, 'FSDPStrategy')
-MIXED = 'MMSIGMA_MIXED_DEVICES'
 
 
 def strategy_of(config: Config) -> str:
@@ -26,43 +23,13 @@ def strategy_of(config: Config) -> str:
 
 
 def check_job(config: Config, trains: bool) -> None:
-    """Check together that devices, precision and strategy fit; call it when processes have met.
+    """Check together that precision and strategy fit; call it when processes have met.
 
     Raises:
-        LaunchError: GPUs of several kinds, or several versions of PyTorch.
         InvalidSettingError: See :func:`check_precision` and :func:`check_strategy`.
     """
     agree(lambda: check_strategy(config))
     agree(lambda: check_precision(config, trains))
-    if is_distributed():
-        check_devices(all_gather_object(_device()))
-
-
-def _device() -> str:
-    name = torch.cuda.get_device_name() if get_device() == 'cuda' else get_device()
-    return f'{name} with PyTorch {torch.__version__}'
-
-
-def check_devices(names: Sequence[str]) -> None:
-    """Check that all processes compute on the same kind of device.
-
-    Different kinds wait for the slowest, may round differently, and need not all have the memory;
-    MMSIGMA_MIXED_DEVICES=1 lets them pass.
-
-    Args:
-        names: Of each process's device, by rank.
-
-    Raises:
-        LaunchError: They differ.
-    """
-    kinds = {name: [r for r, other in enumerate(names) if other == name] for name in names}
-    if len(kinds) > 1 and os.environ.get(MIXED) != '1':
-        listed = '; '.join(f'{name}: process {", ".join(map(str, r))}' for name, r in kinds.items())
-        raise LaunchError(
-            f'The processes of this job differ in their devices ({listed}). Take machines of one '
-            f'kind with one environment, or set {MIXED}=1 on all of them if this is meant: every '
-            'step then takes as long as on the slowest.'
-        )
 
 
 def check_strategy(config: Config) -> None:

@@ -1,5 +1,6 @@
 """The processes of a job meet, and agree."""
 
+import json
 import os
 import shutil
 import socket
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,12 +19,11 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size, is_distri
 from torch import distributed
 from torch.distributed.constants import default_pg_timeout
 
+from mmsigma.distributed.devices import check_devices, device_name
 from mmsigma.errors import LaunchError, MMSigmaError
+from mmsigma.reach import WAIT, reach
 
 T = TypeVar('T')
-# Seconds for all processes to be there. PyTorch waits for 30 minutes, which looks like a job that
-# runs.
-WAIT = float(os.environ.get('MMSIGMA_WAIT', 60))
 PORT = '29500'
 # Where launchers that are not torchrun say what torchrun says: Open MPI; MPICH, Intel MPI; SLURM.
 _VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -100,7 +101,8 @@ def connect(launcher: str, dist_cfg: Mapping[str, Any] | None = None) -> None:
             collective operation, which is not the time for all to be there.
 
     Raises:
-        LaunchError: Not all processes were there within a minute, or one has no GPU of its own.
+        LaunchError: Not all processes were there within a minute, they differ in their devices, or
+            one has no GPU of its own.
     """
     device = get_device()
     if launcher == 'none' or is_distributed() or device not in ('cpu', 'cuda'):
@@ -130,43 +132,66 @@ def _take_gpu() -> None:
 
 
 def _meet(backend: str, options: dict[str, Any]) -> None:
-    """Join the process group within :data:`WAIT` seconds, or say who is missing."""
+    """Join the process group within :data:`mmsigma.reach.WAIT` seconds, or say who is missing."""
     rank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
-    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
-    here = [f'mmsigma/{attempt}/{number}' for number in range(size)]
-    begin = time.monotonic()
+    address, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+    end = time.monotonic() + 0.9 * WAIT  # a little less, to end by an exception if possible
     watch = threading.Timer(WAIT, _give_up)
     watch.daemon = True
     watch.start()
-    missing: list[int] = []
     try:
-        # A little less, to end by an exception where that is possible.
-        limit = 0.9 * WAIT
+        if rank > 0:
+            reach(address, port, end)
         store = distributed.TCPStore(  # type: ignore[attr-defined]
-            os.environ['MASTER_ADDR'],
-            int(os.environ['MASTER_PORT']),
+            address,
+            port,
             size,
             # torchrun has one already.
             is_master=rank == 0 and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
-            timeout=timedelta(seconds=limit),
+            timeout=timedelta(seconds=0.9 * WAIT),
             wait_for_workers=False,
             multi_tenant=True,
         )
-        store.set(here[rank], '')
-        try:
-            store.wait(here, timedelta(seconds=max(1, limit - time.monotonic() + begin)))
-        except RuntimeError:
-            missing += [number for number, key in enumerate(here) if not store.check([key])]
-            raise
+        # Before there is a group: one of NCCL here and gloo there would hang.
+        left = max(1.0, end - time.monotonic())
+        said = _introduce(store, rank, size, f'{backend}\n{device_name()}', left)
+        missing = [str(number) for number, words in enumerate(said) if not words]
+        if missing:
+            raise _apart(f'process {", ".join(missing)} did not come')
+        backends, names = zip(*(words.split('\n') for words in said), strict=True)
+        check_devices(names, backends)
         store.set_timeout(options.get('timeout', default_pg_timeout))
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, **options)
+    except LaunchError:
+        raise
     except (RuntimeError, ValueError, OSError) as error:
-        cause = str(error).strip().splitlines()[0]
-        if missing:
-            cause = f'process {", ".join(map(str, missing))} did not come'
-        raise _apart(cause) from error
+        raise _apart(str(error).strip().splitlines()[0]) from error
     finally:
         watch.cancel()
+
+
+def _introduce(store: Any, rank: int, size: int, words: str, seconds: float) -> list[str]:
+    """What each process says of itself, by rank; nothing of one that does not come in time.
+
+    Process 0 collects for all: its end may be that of the store.
+    """
+    attempt = f'mmsigma/{os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")}'
+    own = [f'{attempt}/{number}' for number in range(size)]
+    table = f'{attempt}/table'
+    store.set(own[rank], words)
+    with suppress(distributed.DistStoreError):  # not in time
+        store.wait(own if rank == 0 else [table], timedelta(seconds=seconds))
+    if rank > 0 and store.check([table]):
+        said = json.loads(store.get(table))
+        store.set(f'{own[rank]}/read', '')
+        return said
+    said = [store.get(key).decode() if store.check([key]) else '' for key in own]
+    if rank == 0:
+        store.set(table, json.dumps(said))
+        read = [f'{key}/read' for key, words in zip(own, said, strict=True) if words]
+        with suppress(distributed.DistStoreError):
+            store.wait(read[1:], timedelta(seconds=0.05 * WAIT))
+    return said
 
 
 def _give_up() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.fixtures import ROOT
 
@@ -58,36 +59,60 @@ def free_port():
         return found.getsockname()[1]
 
 
+class Call(NamedTuple):
+    """What came of a command line in one process."""
+
+    status: int
+    output: str
+    seconds: float
+
+
+def calls(text, ended, status):
+    """The :class:`Call` of each command line from what a process of many.py has written.
+
+    Args:
+        text: It.
+        ended: Time of the last writing.
+        status: Of the process, which a command line may have ended.
+    """
+    found = []
+    for part in text.split('=== begin ')[1:]:
+        begin, output = part.split('\n', 1)
+        end = re.search(r'=== end (.+) status (\d+)\n', output)
+        last, code = end.groups() if end else (ended, status)
+        found.append(Call(int(code), output[: end and end.start()], float(last) - float(begin)))
+    return found
+
+
 class Job:
     """Two processes that each run these command lines of tools/train.py, one after the other."""
 
-    def __init__(self, place, *lines, port=None, env=None):
+    def __init__(self, place, *lines, port=None, env=None, launcher='pytorch'):
         self.port = port or free_port()
         script = ROOT / 'tools/train.py'
         # The launcher in front, since --cfg-options takes all that follows it.
-        calls = [[*map(str, [script, '--launcher', 'pytorch', *line])] for line in lines]
+        given = [[*map(str, [script, '--launcher', launcher, *line])] for line in lines]
         self.processes, self.outputs = [], []
         for rank in (0, 1):
             own = {
-                'RANK': rank, 'LOCAL_RANK': rank, 'WORLD_SIZE': 2, 'MASTER_ADDR': '127.0.0.1',
-                'MASTER_PORT': self.port, 'MMSIGMA_WAIT': TIMEOUT, **(env or {}).get(rank, {}),
+                **told(place, launcher, rank), 'MASTER_PORT': self.port, 'MMSIGMA_WAIT': TIMEOUT,
+                'PYTHONPATH': f'{place.root}{os.pathsep}{ROOT}', **(env or {}).get(rank, {}),
             }  # fmt: skip
-            own = {name: str(value) for name, value in own.items()}
-            path = f'{place.root}{os.pathsep}{ROOT}'
+            own = {name: str(value) for name, value in own.items() if value is not None}
             self.outputs.append(place.root / f'output_{self.port}_{rank}.txt')
             with self.outputs[-1].open('w') as file:
                 self.processes.append(
                     subprocess.Popen(
-                        [sys.executable, str(MANY), json.dumps(calls)],
+                        [sys.executable, str(MANY), json.dumps(given)],
                         cwd=place.root,
-                        env={**os.environ, **place.env, 'PYTHONPATH': path, **own},
+                        env={**os.environ, **place.env, **own},
                         stdout=file,
                         stderr=subprocess.STDOUT,
                     )
                 )
 
     def wait(self, timeout=TIMEOUT):
-        """Of each process, the status and output of each command line; a last one that ended it."""
+        """Of each process, the :class:`Call` of each command line, and of one that ended it."""
         deadline = time.monotonic() + timeout
         try:
             for process in self.processes:
@@ -95,17 +120,39 @@ class Job:
         finally:
             for process in self.processes:
                 process.kill()
-        found = []
-        for process, output in zip(self.processes, self.outputs, strict=True):
-            *done, rest = re.split(r'=== status (\d+)\n', output.read_text())
-            calls = [(int(s), text) for text, s in zip(done[::2], done[1::2], strict=True)]
-            if process.returncode:
-                calls.append((process.returncode, rest))
-            found.append(calls)
-        return found
+        return [
+            calls(output.read_text(), output.stat().st_mtime, process.returncode)
+            for process, output in zip(self.processes, self.outputs, strict=True)
+        ]
 
     def done(self):
         """Wait for the job, of which every command line must succeed."""
         for calls in self.wait():
-            for status, output in calls:
-                assert status == 0, output[-3000:]
+            for call in calls:
+                assert call.status == 0, call.output[-3000:]
+
+    def refused(self):
+        """Wait for the job; of each command line, what the processes said who all refused it."""
+        found = self.wait()
+        for call in (call for calls in found for call in calls):
+            assert call.status == 1, call.output[-3000:]
+            assert call.seconds < 60, call.output[-3000:]
+            assert 'error: ' in call.output and 'Traceback' not in call.output
+        return [[call.output for call in calls] for calls in zip(*found, strict=True)]
+
+
+def told(place, launcher, rank):
+    """What a launcher says to one of two processes on this machine."""
+    if launcher == 'mpi':
+        values = dict(RANK=rank, SIZE=2, LOCAL_RANK=rank, LOCAL_SIZE=2)
+        return {f'OMPI_COMM_WORLD_{name}': value for name, value in values.items()}
+    if launcher == 'slurm':
+        folder = place.root / 'slurm'
+        folder.mkdir(exist_ok=True)
+        scontrol = folder / 'scontrol'
+        scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostname here" ] && echo localhost\n')
+        scontrol.chmod(0o755)
+        values = dict(PROCID=rank, NTASKS=2, LOCALID=rank, NODELIST='here')
+        path = f'{folder}{os.pathsep}{os.environ["PATH"]}'
+        return {'PATH': path, **{f'SLURM_{name}': value for name, value in values.items()}}
+    return dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1')

@@ -1,7 +1,6 @@
-"""What cannot work is refused by every process, with the cause and what to do."""
+"""What cannot work is refused with the cause and what to do; see also test_refusals.py."""
 
 import os
-import socket
 import sys
 import types
 
@@ -11,7 +10,7 @@ from mmengine.config import Config
 from torch import distributed
 
 from mmsigma import launch
-from mmsigma.distributed import checks, connect, strategies
+from mmsigma.distributed import checks, connect, devices, strategies
 from mmsigma.errors import (
     CheckpointMismatchError,
     DataError,
@@ -19,68 +18,13 @@ from mmsigma.errors import (
     LaunchError,
     UnknownNameError,
 )
-from tests.distributed.jobs import Job, arguments, exact
 from tests.fixtures import ROOT
 
 LEAF = ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-308x224.py'
-SHORT = 20  # seconds to meet, in jobs that never do
 
 
 def config(strategy=None, **options):
     return Config(dict(launcher='pytorch', strategy=strategy, **options))
-
-
-# Two processes ------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_every_process_refuses_data_that_one_cannot_use(place):
-    """Fewer samples than processes; a process with fewer batches than the other."""
-    fewer = arguments(exact(place), 'fewer', 2, 'train_dataloader.dataset.indices=1')
-    uneven = arguments(exact(place), 'uneven', 2, 'val_dataloader.sampler.round_up=False')
-    for (few, few_text), (odd, odd_text) in Job(place, fewer, uneven).wait():
-        assert few == odd == 1
-        assert 'train_dataloader: 1 samples for 2 processes' in few_text
-        assert 'val_dataloader: 2, 1 batches, by process' in odd_text and 'round_up' in odd_text
-        assert 'Traceback' not in few_text + odd_text
-    assert not list((place.root / 'fewer').glob('*.pth'))
-
-
-@pytest.mark.slow
-def test_every_process_refuses_when_one_machine_lacks_the_data(place, tmp_path):
-    job = Job(place, arguments(exact(place), 'lacks', 2), env={1: {'MMSIGMA_DATA': tmp_path}})
-    for ((status, text),) in job.wait():
-        assert status == 1
-        assert 'error: Process 1 of 2, on ' in text
-        assert f'{tmp_path}/camvid' in text and 'does not exist' in text
-        assert 'Traceback' not in text
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('how', ['address', 'port', 'absent'])
-def test_processes_that_do_not_meet_say_so(place, how):
-    """A wrong address, a port where something else listens, a process that is never started."""
-    line = arguments(exact(place), 'apart', 2)
-    with socket.socket() as silent:
-        silent.bind(('127.0.0.1', 0))
-        silent.listen()
-        port = silent.getsockname()[1] if how == 'port' else None
-        env = {rank: {'MMSIGMA_WAIT': SHORT} for rank in (0, 1)}
-        if how == 'address':
-            env[1]['MASTER_ADDR'] = 'nowhere.invalid'
-        elif how == 'absent':
-            env[0]['WORLD_SIZE'] = env[1]['WORLD_SIZE'] = 3
-        found = Job(place, line, port=port, env=env).wait()
-    for rank, ((status, text),) in enumerate(found):
-        assert status == 1, text
-        assert f'error: Process {rank} of ' in text and 'did not meet the others at' in text
-        assert 'MASTER_ADDR' in text
-    if how == 'address':
-        assert 'at nowhere.invalid:' in found[1][0][1]
-    elif how == 'port':
-        assert 'in use' in found[0][0][1]
-    else:
-        assert '2 did not come' in found[0][0][1]
 
 
 # Environments of launchers ------------------------------------------------------------------------
@@ -173,10 +117,14 @@ def test_fewer_samples_than_processes_may_be_evaluated():
 def test_mixed_gpus(monkeypatch):
     names = ['A100', 'A100', 'V100']
     with pytest.raises(LaunchError, match='A100: process 0, 1; V100: process 2'):
-        checks.check_devices(names)
-    checks.check_devices(names[:2])
-    monkeypatch.setenv(checks.MIXED, '1')
-    checks.check_devices(names)
+        devices.check_devices(names)
+    with pytest.raises(LaunchError, match=r'process 0, 1, .*, 7, ... \(9 in all\); V100'):
+        devices.check_devices(['A100'] * 9 + ['V100'])
+    devices.check_devices(names[:2], ['nccl'] * 2)
+    monkeypatch.setenv(devices.MIXED, '1')
+    devices.check_devices(names)
+    with pytest.raises(LaunchError, match=r'A100 \(nccl\): process 0; cpu \(gloo\): process 1'):
+        devices.check_devices(['A100', 'cpu'], ['nccl', 'gloo'])
 
 
 def test_precision_of_a_cpu():
