@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -138,5 +139,6 @@ def _config(
     config = Config.fromfile(leaf)
     for settings in grid.get('settings', []):
         config.merge_from_dict(Config.fromfile(path.parent / settings).to_dict())
-    config.merge_from_dict({**grid.get('options', {}), **options})
+    # A copy: MMEngine takes `_delete_` out of what it merges.
+    config.merge_from_dict(deepcopy({**grid.get('options', {}), **options}))
     return config
