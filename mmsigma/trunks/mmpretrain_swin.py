@@ -259,7 +259,7 @@ def _windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
     if flow.layout.prefix:
         return _prompted_windows(attention, dot_product, x, flow.layout)
     grid = (flow.layout.height, flow.layout.width)
-    if x.dtype == torch.float32:
+    if x.dtype not in (torch.bfloat16, torch.float16):
         return attention(x, grid)
     # Upstream's masks of shifted windows are float32: scores become so, and then meet values of
     # half precision in a product that only autocast knows.
