@@ -22,7 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Form = Callable[[Any, Tensor, int], tuple[Tensor, Tensor]]
+# Queries, scaled, keys and values (B, n, heads, N, c), and biases (heads, N, N).
+Heads = tuple[Tensor, Tensor, Tensor, Tensor]
+Form = Callable[[Any, Tensor, int], Heads]
 
 
 def attend(
@@ -48,19 +50,27 @@ def attend(
     many = prompts.unsqueeze(1).expand(-1, down * across, -1, -1)
     count, area = prompts.shape[1], rows * columns
 
-    scores, values = form(attention, torch.cat((many, windows), dim=2), count)
+    q, k, v, biases = form(attention, torch.cat((many, windows), dim=2), count)
+    # One axis of heads, as fused attention wants it, where biases need not be repeated.
+    axes = (0, 1) if mask is None else (1, 2)
     if mask is not None:
-        scores = scores + F.pad(mask, (count, 0, count, 0)).to(scores.dtype).unsqueeze(1)
-    weights = attention.attn_drop(attention.softmax(scores))
-    out = attention.proj((weights @ values).transpose(2, 3).flatten(3))
+        biases = biases + F.pad(mask, (count, 0, count, 0)).to(biases.dtype).unsqueeze(1)
+        biases = biases.flatten(0, 1)
+    out = F.scaled_dot_product_attention(
+        *(x.flatten(*axes) for x in (q, k, v)),
+        attn_mask=biases.to(q.dtype).unsqueeze(0),
+        dropout_p=attention.attn_drop.p if attention.training else 0.0,
+        scale=1.0,
+    )
+    out = attention.proj(out.view(v.shape).transpose(2, 3).flatten(3))
     many, windows = attention.proj_drop(out).split((count, area), dim=2)
 
     windows = windows.unflatten(1, (down, across)).unflatten(3, (rows, columns))
     return windows.transpose(2, 3).flatten(3, 4).flatten(1, 2), many.mean(1)
 
 
-def dot_product(attention: Any, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Scores ``(B, n, heads, N, N)`` and values ``(B, n, heads, N, c)`` as in Swin.
+def dot_product(attention: Any, x: Tensor, count: int) -> Heads:
+    """What Swin's attention is computed from.
 
     Args:
         attention: Upstream's module.
@@ -69,11 +79,11 @@ def dot_product(attention: Any, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     q, k, v = _heads(attention, attention.qkv(x))
     table = attention.relative_position_bias_table
-    return (q * attention.scale) @ k.transpose(-2, -1) + _bias(attention, table, count), v
+    return q * attention.scale, k, v, _bias(attention, table, count)
 
 
-def cosine(attention: Any, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Scores and values as in Swin V2; see :func:`dot_product`."""
+def cosine(attention: Any, x: Tensor, count: int) -> Heads:
+    """What Swin V2's attention is computed from; see :func:`dot_product`."""
     bias = None
     if attention.q_bias is not None:
         bias = torch.cat((attention.q_bias, torch.zeros_like(attention.q_bias), attention.v_bias))
@@ -83,8 +93,7 @@ def cosine(attention: Any, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     q, k = F.normalize(q, dim=-1, eps=epsilon), F.normalize(k, dim=-1, eps=epsilon)
     scale = attention.logit_scale.clamp(max=math.log(100)).exp()
     table = attention.cpb_mlp(attention.relative_coords_table).flatten(0, -2)
-    biases = 16 * _bias(attention, table, count).sigmoid()
-    return q @ k.transpose(-2, -1) * scale + biases, v
+    return q * scale, k, v, 16 * _bias(attention, table, count).sigmoid()
 
 
 def _heads(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
