@@ -41,7 +41,8 @@ VARIANTS: Variants = {
     'full': dict(type='Full'),
     'frozen forward': dict(type='Frozen'),
     'bias only': dict(type='BitFit'),
-    'Mona': dict(type='Mona'),
+    'Mona plain': dict(type='Mona', form='plain'),
+    'Mona fast': dict(type='Mona', form='fast'),
     'SIGMA plain': dict(type='SIGMA', form='plain'),
     'SIGMA fast': dict(type='SIGMA', form='fast'),
 }

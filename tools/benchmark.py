@@ -1,15 +1,22 @@
 """Time and memory of whole models, head and losses included, on generated images.
 
     python tools/benchmark.py CONFIG ... [--size HEIGHTxWIDTH] [--batch N] [--bf16] [--json OUT]
-                              [--compile] [--channels-last]
+                              [--tuners NAME ...] [--compile] [--channels-last] [--profile]
 
-Weights are random and no data is read: a training step is the data preprocessor, forward and
-backward of the config's model on images of noise with a few objects, without optimiser; inference
-is mmseg's or mmdet's own ``test_step``. The configs run in turns, forwards and backwards by round;
-a ratio is the median over rounds of the ratio to the first config. Peak memory is measured as
-``tools/bench.py`` does, which times backbones alone. ``--compile`` and ``--channels-last`` run each
-config once more, so, without peak memory; seconds of the first turn are in the JSON, with the
-time that compiling took.
+Weights are random and no data is read. A training step is MMEngine's ``train_step`` on images of
+noise with a few objects: data preprocessor, forward, losses, backward, and the config's own
+optimiser at a rate of zero. Inference is mmseg's or mmdet's ``test_step``.
+
+- The configs run in turns, forwards and backwards by round. A ratio is the median over rounds of
+  the ratio to the first config; *of bias only* that to the config whose tuner is BitFit, the floor.
+- Operations are counted in one step, and in one forward pass of the backbone. *Of peak* is what a
+  step reaches of the rate of one large matrix product, timed here in the same precision.
+- Peak memory is what the first steps take on top of the model: activations, gradients, state of
+  the optimiser. It is measured as ``tools/bench.py`` does, which times backbones alone.
+- ``--compile`` and ``--channels-last`` run each config once more, so, without peak memory; seconds
+  of the first turn are in the JSON, with the time that compiling took.
+- ``--tuners`` runs each config with each of these tuners. ``--profile`` says at the end where
+  a training step of each spends its time, by operator.
 """
 
 import argparse
@@ -22,22 +29,25 @@ from pathlib import Path
 from typing import Any
 
 import bench
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import InstanceData, PixelData
 from mmengine.utils import import_modules_from_strings
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmsigma import launch
+from mmsigma.analysis import noise
+from mmsigma.analysis.step_cost import FLOP_FORMULAS
 from mmsigma.compiled import Compiled
 from mmsigma.errors import InvalidSettingError
 from mmsigma.injection import run_block
 
-OBJECTS = 8  # per image; COCO has seven on average
-CLASSES = 8  # labels below this, which every head here has
+TERA = 1e12
+OPERATORS = 15  # that a profile names
 
 
 def compile_blocks(model: Any) -> None:
@@ -65,6 +75,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('configs', nargs='+', metavar='config', help='the first is the reference')
     launch.add_arguments(parser)
+    launch.add_parts(parser)
+    parser.add_argument('--tuners', nargs='+', metavar='NAME', help='several, as --tuner takes one')
     parser.add_argument('--size', type=size, default=(512, 512), help='HEIGHTxWIDTH; 512x512')
     parser.add_argument('--batch', type=int, default=1, help='images; default 1')
     parser.add_argument('--repeats', type=int, default=3, help='timed rounds; default 3')
@@ -74,6 +86,7 @@ def parse_args() -> argparse.Namespace:
     for name, (text, _) in VARIANTS.items():
         parser.add_argument(f'--{name}', action='store_true', help=f'each config also {text}')
     parser.add_argument('--no-inference', action='store_true', help='training steps alone')
+    parser.add_argument('--profile', action='store_true', help='time by operator')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')
     args = parser.parse_args()
     for name in ('batch', 'repeats', 'threads'):
@@ -95,27 +108,43 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     MMLogger.get_instance('benchmark', log_level='ERROR')  # heads tell of each initial value
-    configs = {Path(path).stem: load(args, path) for path in args.configs}
-    if len(configs) < len(args.configs):
-        raise InvalidSettingError(f'A config is named twice: {", ".join(args.configs)}.')
+    configs = {
+        named(path, tuner): load(args, path, tuner)
+        for path in args.configs
+        for tuner in args.tuners or [args.tuner]
+    }
+    if len(configs) < len(args.configs) * len(args.tuners or [None]):
+        given = ', '.join([*args.configs, *(args.tuners or [])])
+        raise InvalidSettingError(f'A config or tuner is named twice: {given}.')
     header = bench.header(args.device, args.threads, args.repeats, args.bf16, 'wall')
     header |= {'size': list(args.size), 'batch': args.batch}
     for name, value in header.items():
         print(f'{name}: {value}')
     peaks = {name: peak(config, args) for name, config in configs.items()}
+    header['peak_tflops_per_second'] = rate = product_rate(args) / TERA
+    print(f'peak_tflops_per_second: {rate:.3f}')
     rows = measure(configs, args)
     for name, row in rows.items():
         peak_memory = peaks.get(name)  # variants: not measured
         row['peak_memory_mib'] = None if peak_memory is None else peak_memory / bench.MIB
+        row['share_of_peak'] = row['train']['tflops'] / row['train']['seconds'] / rate
     print(f'\n{table(rows)}')
+    if args.profile:
+        print(f'\n{table_of_operators(rows)}')
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps({'header': header, 'configs': rows}, indent=2) + '\n')
 
 
-def load(args: argparse.Namespace, path: str) -> Config:
+def named(path: str, tuner: str | None) -> str:
+    """What the tables call a config with another tuner, or with its own."""
+    return Path(path).stem if tuner is None else f'{Path(path).stem}, {Path(tuner).stem}'
+
+
+def load(args: argparse.Namespace, path: str, tuner: str | None) -> Config:
     """A config whose model needs no weights."""
-    config = launch.load_config(argparse.Namespace(**{**vars(args), 'config': path}))
+    given = {**vars(args), 'config': path, 'tuner': tuner}
+    config = launch.load_config(argparse.Namespace(**given))
     import_modules_from_strings(**config.custom_imports)
     backbone = config.get('model', {}).get('backbone', {})
     if 'trunk' not in backbone:
@@ -135,58 +164,21 @@ def build(config: Config, args: argparse.Namespace) -> tuple[nn.Module, dict[str
     for name, parameter in model.named_parameters():
         if '.adapters.' in name and not parameter.any():  # as after some training
             nn.init.normal_(parameter, std=0.02)
-    make = samples_of_mmdet if config.default_scope == 'mmdet' else samples_of_mmseg
-    images = [torch.randint(0, 256, (3, *args.size), dtype=torch.uint8) for _ in range(args.batch)]
-    data = {'inputs': images, 'data_samples': make(args.size, args.batch)}
+    data = noise.batch(config.default_scope, args.size, args.batch)
     return model.to(args.device).train(), data
 
 
-def samples_of_mmseg(size: tuple[int, int], batch: int) -> list[Any]:
-    """Random label maps."""
-    from mmseg.structures import SegDataSample
-
-    meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
-    labels = [torch.randint(0, 2, (1, *size)) for _ in range(batch)]
-    return [
-        SegDataSample(gt_sem_seg=PixelData(data=label), metainfo=dict(meta)) for label in labels
-    ]
+def optimiser(model: nn.Module, config: Config) -> OptimWrapper:
+    """The config's own, at a rate of zero: steps cost what they cost, and change nothing."""
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    for group in wrapper.param_groups:
+        group['lr'] = 0.0
+    return wrapper
 
 
-def samples_of_mmdet(size: tuple[int, int], batch: int) -> list[Any]:
-    """Random boxes with the masks of rectangles, and a map of one label."""
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.bbox import HorizontalBoxes
-    from mmdet.structures.mask import BitmapMasks
-
-    samples = []
-    for _ in range(batch):
-        corners = torch.rand(OBJECTS, 2, 2).sort(dim=1).values * torch.tensor(size[::-1])
-        corners[:, 1] = corners[:, 1].maximum(corners[:, 0] + 8).minimum(torch.tensor(size[::-1]))
-        corners[:, 0] = corners[:, 0].minimum(corners[:, 1] - 8)
-        boxes = corners.flatten(1)
-        masks = np.zeros((OBJECTS, *size), np.uint8)
-        for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
-            mask[top:bottom, left:right] = 1
-        sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, img_id=0))
-        sample.gt_instances = InstanceData(
-            bboxes=HorizontalBoxes(boxes),
-            labels=torch.randint(0, CLASSES, (OBJECTS,)),
-            masks=BitmapMasks(masks, *size),
-        )
-        sample.ignored_instances = InstanceData(
-            bboxes=HorizontalBoxes(torch.zeros(0, 4)), labels=torch.zeros(0)
-        )
-        sample.gt_sem_seg = PixelData(sem_seg=torch.zeros((1, *size), dtype=torch.uint8))
-        samples.append(sample)
-    return samples
-
-
-def train_step(model: nn.Module, data: Mapping[str, Any]) -> None:
-    """Forward and backward."""
-    model.zero_grad(set_to_none=True)
-    batch = model.data_preprocessor({**data, 'data_samples': copies(data)}, True)
-    loss, _ = model.parse_losses(model(**batch, mode='loss'))
-    loss.backward()
+def train_step(model: Any, data: Mapping[str, Any], wrapper: OptimWrapper) -> None:
+    """From images to new weights."""
+    model.train_step({**data, 'data_samples': copies(data)}, wrapper)
     bench.synchronize(next(model.parameters()).device.type)
 
 
@@ -202,27 +194,116 @@ def inference(model: nn.Module, data: Mapping[str, Any]) -> None:
     bench.synchronize(next(model.parameters()).device.type)
 
 
+def product_rate(args: argparse.Namespace) -> float:
+    """Operations per second of one large matrix product; the best of several."""
+    side = 8192 if args.device == 'cuda' else 2048
+    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    matrix = torch.randn(side, side, device=args.device).to(dtype)
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        matrix @ matrix
+        bench.synchronize(args.device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
+def counted(model: Any, data: Mapping[str, Any], wrapper: OptimWrapper) -> dict[str, float]:
+    """Operations of a training step, and of the backbone's forward pass alone, in units of 1e12."""
+    with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as step:
+        train_step(model, data, wrapper)
+    images = torch.stack(list(data['inputs'])).float().to(next(model.parameters()).device)
+    with (
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as forward,
+    ):
+        model.backbone(images)
+    return {
+        'tflops': step.get_total_flops() / TERA,
+        'trunk_tflops': forward.get_total_flops() / TERA,
+    }
+
+
 def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Seconds per step, medians and ratios to the first config."""
-    built = {name: build(config, args) for name, config in configs.items()}
-    for config in configs:
-        for option, (_, change) in VARIANTS.items():
-            if getattr(args, option.replace('-', '_')):
-                model, data = build(configs[config], args)
-                change(model)
-                built[f'{config}, {option}'] = model, data
-    kinds = {'train': train_step} | ({} if args.no_inference else {'inference': inference})
-    seconds: dict[str, dict[str, list[float]]] = {
-        name: {kind: [] for kind in kinds} for name in built
+    changes: dict[str, tuple[Config, Callable[[nn.Module], None] | None]] = {
+        name: (config, None) for name, config in configs.items()
     }
+    for option, (_, change) in VARIANTS.items():
+        if getattr(args, option.replace('-', '_')):
+            changes |= {f'{n}, {option}': (config, change) for n, config in configs.items()}
+    built, operations = {}, {}
+    for name, (config, change) in changes.items():
+        model, data = build(config, args)
+        wrapper = optimiser(model, config)
+        operations[name] = counted(model, data, wrapper)  # before a compiler hides them
+        if change is not None:
+            change(model)
+        built[name] = model, data, wrapper
+    seconds, warmup = in_turns(built, args)
+
+    floors = [n for n, c in configs.items() if c.model.backbone.tuner.type == 'BitFit']
+    rows: dict[str, dict[str, Any]] = {}
+    for name, taken in seconds.items():
+        parameters = built[name][0].parameters()
+        rows[name] = {'trained_parameters': sum(p.numel() for p in parameters if p.requires_grad)}
+        for kind in taken:
+            rows[name][kind] = {
+                'seconds': statistics.median(taken[kind]),
+                'images_per_second': args.batch / statistics.median(taken[kind]),
+                'ratio': ratio(taken[kind], next(iter(seconds.values()))[kind]),
+                'ratio_to_floor': ratio(taken[kind], seconds[floors[0]][kind]) if floors else None,
+                'all_seconds': taken[kind],
+                'first_seconds': warmup[name][kind],
+            }
+        rows[name]['train']['tflops'] = operations[name]['tflops']
+        rows[name]['trunk_tflops'] = operations[name]['trunk_tflops']
+        if args.profile:
+            rows[name]['operators'] = profiled(*built[name], args.device)
+    return rows
+
+
+def profiled(
+    model: nn.Module, data: Mapping[str, Any], wrapper: OptimWrapper, device: str
+) -> dict[str, float]:
+    """Seconds of a training step by operator, each without what it calls; the longest first."""
+    model.train()
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == 'cuda' else [])
+    with profile(activities=kinds) as found:
+        train_step(model, data, wrapper)
+    kind = 'device' if device == 'cuda' else 'cpu'
+    spent = {e.key: getattr(e, f'self_{kind}_time_total') / 1e6 for e in found.key_averages()}
+    return dict(sorted(spent.items(), key=lambda item: -item[1])[:OPERATORS])
+
+
+def table_of_operators(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Seconds by operator and config as Markdown."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row['operators']))
+    head = f'| operator, s | {" | ".join(rows)} |'
+    lines = [head, '|---' + '|--:' * len(rows) + '|']
+    for name in names:
+        cells = (row['operators'].get(name) for row in rows.values())
+        lines.append(f'| {name} | {" | ".join("" if c is None else f"{c:.3f}" for c in cells)} |')
+    return '\n'.join(lines)
+
+
+def in_turns(
+    built: Mapping[str, tuple[nn.Module, dict[str, Any], OptimWrapper]], args: argparse.Namespace
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, float]]]:
+    """Seconds by model and kind of step: of each round, and of the first, which is not timed."""
+    kinds = ['train'] if args.no_inference else ['train', 'inference']
+    seconds: dict[str, dict[str, list[float]]] = {n: {k: [] for k in kinds} for n in built}
     warmup: dict[str, dict[str, float]] = {name: {} for name in built}
     for turn in range(-1, args.repeats):  # the first is for warming up
         for name in built if turn % 2 == 0 else reversed(built):
-            model, data = built[name]
-            for kind, run in kinds.items():
+            model, data, wrapper = built[name]
+            for kind in kinds:
                 model.train(kind == 'train')
                 start = time.perf_counter()
-                run(model, data)
+                if kind == 'train':
+                    train_step(model, data, wrapper)
+                else:
+                    inference(model, data)
                 taken = time.perf_counter() - start
                 if turn < 0:
                     warmup[name][kind] = taken
@@ -230,49 +311,58 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
                     seconds[name][kind].append(taken)
             model.zero_grad(set_to_none=True)
         bench.say(f'round {turn + 1} of {args.repeats}')
-    first = seconds[next(iter(seconds))]
-    rows: dict[str, dict[str, Any]] = {}
-    for name, taken in seconds.items():
-        parameters = built[name][0].parameters()
-        rows[name] = {'trained_parameters': sum(p.numel() for p in parameters if p.requires_grad)}
-        for kind in kinds:
-            ratios = (a / b for a, b in zip(taken[kind], first[kind], strict=True))
-            rows[name][kind] = {
-                'seconds': statistics.median(taken[kind]),
-                'ratio': statistics.median(ratios),
-                'all_seconds': taken[kind],
-                'first_seconds': warmup[name][kind],
-            }
-    return rows
+    return seconds, warmup
+
+
+def ratio(taken: list[float], reference: list[float]) -> float:
+    """The median of the ratios within a round."""
+    return statistics.median(a / b for a, b in zip(taken, reference, strict=True))
 
 
 def peak(config: Config, args: argparse.Namespace) -> int | None:
-    """Peak bytes that a training step takes on top of the model."""
+    """Peak bytes that training steps take on top of the model."""
     if args.device != 'cpu':
         model, data = build(config, args)
-        train_step(model, data)
-        torch.cuda.reset_peak_memory_stats()
+        wrapper = optimiser(model, config)
+        torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
-        train_step(model, data)
+        train_step(model, data, wrapper)
+        torch.cuda.reset_peak_memory_stats()  # the first step has workspaces of its own
+        train_step(model, data, wrapper)
         return torch.cuda.max_memory_allocated() - before
     return bench.in_process(_peak_resident, args.threads, config, args)
 
 
 def _peak_resident(config: Config, args: argparse.Namespace) -> int:
     model, data = build(config, args)
+    wrapper = optimiser(model, config)
     gc.collect()
-    return bench.growth(lambda: train_step(model, data))
+
+    def steps() -> None:
+        for _ in range(2):  # the second has the optimiser's state beside its activations
+            train_step(model, data, wrapper)
+
+    return bench.growth(steps)
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Rows as Markdown."""
-    kinds = [kind for kind in ('train', 'inference') if kind in next(iter(rows.values()))]
-    head = ['config', *(f'{kind}, s | of the first' for kind in kinds), 'peak MiB', 'trained']
-    lines = [f'| {" | ".join(head)} |', '|---' + '|--:' * (2 * len(kinds) + 2) + '|']
+    columns = ['config']
+    for kind, name in (('train', 'training'), ('inference', 'inference')):
+        if kind in next(iter(rows.values())):
+            columns += [f'{name}, s', 'images/s', 'of the first', 'of bias only']
+    columns += ['peak MiB', 'TFLOP/step', 'TFLOP, trunk forward', 'of peak', 'trained']
+    lines = [f'| {" | ".join(columns)} |', '|---' + '|--:' * (len(columns) - 1) + '|']
     for name, row in rows.items():
-        times = [f'{row[k]["seconds"]:.3f} | {row[k]["ratio"]:.3f}' for k in kinds]
+        cells = [name]
+        for kind in ('train', 'inference'):
+            if kind in row:
+                floor = row[kind]['ratio_to_floor']
+                cells += [f'{row[kind]["seconds"]:.3f}', f'{row[kind]["images_per_second"]:.2f}']
+                cells += [f'{row[kind]["ratio"]:.3f}', '' if floor is None else f'{floor:.3f}']
         memory = row['peak_memory_mib']
-        cells = [name, *times, '' if memory is None else f'{memory:,.0f}']
+        cells += ['' if memory is None else f'{memory:,.0f}', f'{row["train"]["tflops"]:.3f}']
+        cells += [f'{row["trunk_tflops"]:.3f}', f'{row["share_of_peak"]:.0%}']
         lines.append(f'| {" | ".join(cells)} | {row["trained_parameters"]:,} |')
     return '\n'.join(lines)
 

@@ -27,8 +27,8 @@ def _its_gradient(
     return flop_counter.sdpa_backward_flop_count(gradient, query, key, value)
 
 
-# PyTorch's own table lacks the form of attention that CPUs have.
-_FORMULAS = {
+#: For FlopCounterMode: PyTorch's own table lacks the form of attention that CPUs have.
+FLOP_FORMULAS = {
     _aten._scaled_dot_product_flash_attention_for_cpu: _attention_on_cpus,
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: _its_gradient,
 }
@@ -75,7 +75,7 @@ def _count(model: AdaptedBackbone, images: Tensor) -> Counted:
         maps.extend(model(images))
         return maps
 
-    with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         found = kept(forward)
         torch.stack([m.square().mean() for m in maps]).sum().backward()
     model.zero_grad(set_to_none=True)
