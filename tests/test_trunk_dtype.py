@@ -74,8 +74,9 @@ def test_gradients_agree_with_float64_within_the_rounding(tuner: str, trunk: str
             list(exact.errors(results(own, called, images(trunk)), form).values())
         )
         # Of some hundred tensors one errs far more than the others, where few terms make it up.
-        typical, worst = (8, 24) if form == 'float32' else (4, 10)
-        assert errors.square().mean().sqrt() < typical, (dtype, autocast)
+        # Found are up to 1.7 and 8 units; of float32, whose sums are rounded too, 6 and 17.
+        typical, worst = (8, 24) if form == 'float32' else (2, 10)
+        assert errors.median() < typical, (dtype, autocast)
         assert errors.max() < worst, (dtype, autocast)
 
 
