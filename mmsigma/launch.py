@@ -142,7 +142,9 @@ def _check_override(config: Config, key: str) -> None:
         elif part in node:
             node = node[part]
         else:
-            misspelt = get_close_matches(part, list(node), n=1, cutoff=0.88)
+            # Not ``type``, which a new ``dtype`` would be taken for.
+            names = [name for name in node if name != 'type']
+            misspelt = get_close_matches(part, names, n=1, cutoff=0.88)
             if misspelt or (depth == 0 and part not in _SETTINGS):
                 advice = 'See the config for the names of its settings.'
                 raise UnknownNameError(unknown(f'setting of {where}', part, sorted(node), advice))

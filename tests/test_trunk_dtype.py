@@ -1,13 +1,16 @@
 """Trunk weights stored in half precision: the trunk computes in it, all that trains is float32."""
 
+import argparse
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from mmsigma import launch
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError
+from tests.fixtures import LEAF
 from tests.rounding import ROUNDING, Exact, results
 from tests.tiny import TUNERS, backbone, images, same, shake
 
@@ -113,3 +116,11 @@ def test_engines_may_convert_later() -> None:
 def test_two_halves_do_not_mix() -> None:
     with pytest.raises(InvalidSettingError, match=r"bfloat16' with trunk.dtype"):
         stored('float16', autocast='bfloat16')
+
+
+def test_on_the_command_line() -> None:
+    """As docs/precision.md has it, in a config that says nothing of it."""
+    options = {'model.backbone.trunk.dtype': 'bfloat16'}
+    args = argparse.Namespace(config=LEAF, cfg_options=options, launcher='none', local_rank=0)
+    args.work_dir = None
+    assert launch.load_config(args).model.backbone.trunk.dtype == 'bfloat16'
