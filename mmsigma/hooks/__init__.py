@@ -1,6 +1,7 @@
 """MMEngine hooks that keep runs exact, complete and honest."""
 
 from mmsigma.hooks.atomic_checkpoint import AtomicCheckpointHook
+from mmsigma.hooks.channels_last import ChannelsLastHook
 from mmsigma.hooks.checkpoint_guard import CheckpointGuardHook
 from mmsigma.hooks.empty_panoptic import EmptyPanopticHook
 from mmsigma.hooks.final_test import FinalTestHook
@@ -16,6 +17,7 @@ from mmsigma.hooks.stop import StopHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'ChannelsLastHook',
     'CheckpointGuardHook',
     'EmptyPanopticHook',
     'FinalTestHook',

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -112,9 +113,15 @@ class SimpleFeaturePyramid(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Levels ``(B, out_channels, h', w')``, resampled, of maps ``(B, C, h, w)``."""
         sources = maps if self.source == 'each' else [maps[-1]] * len(self.levels)
-        # The norms leave channels last in memory, and mmcv's RoIAlign reads such a map wrongly,
-        # without a word: its kernels take every map for a contiguous one.
-        levels = [level(x).contiguous() for level, x in zip(self.levels, sources, strict=True)]
+        # In the order of memory of the maps. The norms leave channels last, and mmcv's RoIAlign
+        # reads such a map wrongly, without a word: it takes every map for a contiguous one.
+        last = all(x.is_contiguous(memory_format=torch.channels_last) for x in maps)
+        usual = not last or all(x.is_contiguous() for x in maps)
+        order = torch.contiguous_format if usual else torch.channels_last
+        levels = [
+            level(x).contiguous(memory_format=order)
+            for level, x in zip(self.levels, sources, strict=True)
+        ]
         for _ in range(self.pooled):
             levels.append(F.max_pool2d(levels[-1], 1, stride=2))
         return tuple(levels)
