@@ -56,13 +56,17 @@ def attend(
     if mask is not None:
         biases = biases + F.pad(mask, (count, 0, count, 0)).to(biases.dtype).unsqueeze(1)
         biases = biases.flatten(0, 1)
+    shape = v.shape
+    q, k, v = (x.flatten(*axes) for x in (q, k, v))
     out = F.scaled_dot_product_attention(
-        *(x.flatten(*axes) for x in (q, k, v)),
+        q,
+        k,
+        v,
         attn_mask=biases.to(q.dtype).unsqueeze(0),
         dropout_p=attention.attn_drop.p if attention.training else 0.0,
         scale=1.0,
     )
-    out = attention.proj(out.view(v.shape).transpose(2, 3).flatten(3))
+    out = attention.proj(out.view(shape).transpose(2, 3).flatten(3))
     many, windows = attention.proj_drop(out).split((count, area), dim=2)
 
     windows = windows.unflatten(1, (down, across)).unflatten(3, (rows, columns))
