@@ -18,7 +18,7 @@ ROTATED_FCOS = 'mmrotate::rotated_fcos/rotated-fcos-hbox-le90_r50_fpn_1x_dota.py
 
 
 def write_dota(root):
-    """Three images of 60x80 pixels with a turned plane and a ship, as DOTA is split."""
+    """Three images of 60x80 pixels with a turned plane and a ship, as MMRotate reads them."""
     for part in ('annfiles', 'images'):
         (root / 'trainval' / part).mkdir(parents=True)
     for i in range(3):
