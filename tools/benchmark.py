@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+import noise
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -40,7 +41,6 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmsigma import launch
-from mmsigma.analysis import noise
 from mmsigma.analysis.step_cost import FLOP_FORMULAS
 from mmsigma.compiled import Compiled
 from mmsigma.errors import InvalidSettingError
