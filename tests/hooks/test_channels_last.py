@@ -4,13 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import noise  # tools/noise.py
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mmsigma.analysis import noise
 from mmsigma.registry import HOOKS
 from tests.fixtures import ROOT, TINY
 
