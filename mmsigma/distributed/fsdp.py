@@ -20,6 +20,7 @@ from mmengine.optim import BaseOptimWrapper
 from torch import Tensor, nn
 
 from mmsigma.backbone import AdaptedBackbone
+from mmsigma.distributed.runner import integers_aside
 from mmsigma.distributed.units import units
 from mmsigma.errors import InvalidSettingError
 from mmsigma.files import write
@@ -55,6 +56,10 @@ class FSDP2Strategy(DDPStrategy):
         self.min_params = min_params
         self.reshard = reshard
         self._numbers: list[nn.Parameter] = []
+
+    def _init_model_weights(self, model: nn.Module) -> nn.Module:
+        with integers_aside(model):
+            return super()._init_model_weights(model)
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         model = self.convert_model(model.to(get_device()))

@@ -1,13 +1,33 @@
 """MMEngine's runners, which change no file of an earlier run before they have a checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine import runner
 from mmengine.dist import is_main_process
+from torch import nn
 
 from mmsigma.distributed.connect import connect
 from mmsigma.files import write
+
+
+@contextmanager
+def integers_aside(model: nn.Module) -> Iterator[None]:
+    """Let zeros take the place of a trunk's integers, of which MMEngine cannot take the mean.
+
+    It does of every parameter, to log what ``init_weights`` changes.
+    """
+    kept = {p: p.data for p in model.parameters() if not p.is_floating_point()}
+    try:
+        for parameter, data in kept.items():
+            parameter.data = torch.zeros(1, device=data.device).expand(data.shape)
+        yield
+    finally:
+        for parameter, data in kept.items():
+            parameter.data = data
 
 
 class _LateConfig:
@@ -42,6 +62,10 @@ class Runner(_LateConfig, runner.Runner):
         """Let the processes meet, and set them up."""
         connect(self.launcher, env_cfg.get('dist_cfg'))
         super().setup_env(env_cfg)
+
+    def _init_model_weights(self) -> None:
+        with integers_aside(self.model):
+            super()._init_model_weights()
 
 
 class StrategyRunner(_LateConfig, runner.FlexibleRunner):
