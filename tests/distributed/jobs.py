@@ -24,7 +24,7 @@ model['backbone']['tuner'] = dict(_delete_=True, **{tuner!r})
 model['decode_head'].update(
     norm_cfg=None, dropout_ratio=0.0, loss_decode=dict(avg_non_ignore=False)
 )
-optim_wrapper = dict(optimizer=dict(lr=2e-3, eps=1e-3))
+optim_wrapper = dict(optimizer=dict(lr=1e-2, eps=1e-3))
 train_cfg['val_interval'] = 3
 """
 TUNERS = {
@@ -32,7 +32,7 @@ TUNERS = {
     'LoRA': dict(
         type='HFPeft', peft_type='LORA', r=4, lora_alpha=4, target_modules=['qkv', 'proj']
     ),
-    'VPT': dict(type='VPT', prompts=3),
+    'VPT': dict(type='VPT', prompts=3, dropout=0.0),
     'Mona': dict(type='Mona', bottleneck=8, dropout=0.0),
     'BitFit': dict(type='BitFit'),
     'Full': dict(type='Full'),
@@ -92,13 +92,14 @@ class Job:
         script = ROOT / 'tools/train.py'
         # The launcher in front, since --cfg-options takes all that follows it.
         given = [[*map(str, [script, '--launcher', launcher, *line])] for line in lines]
+        paths = [str(place.root), str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
         self.processes, self.outputs = [], []
         for rank in (0, 1):
             own = {
                 **told(place, launcher, rank), 'MASTER_PORT': self.port, 'MMSIGMA_WAIT': TIMEOUT,
-                'PYTHONPATH': f'{place.root}{os.pathsep}{ROOT}', **(env or {}).get(rank, {}),
+                'PYTHONPATH': os.pathsep.join(paths), **(env or {}).get(rank, {}),
             }  # fmt: skip
-            own = {name: str(value) for name, value in own.items() if value is not None}
+            own = {name: str(value) for name, value in own.items()}
             self.outputs.append(place.root / f'output_{self.port}_{rank}.txt')
             with self.outputs[-1].open('w') as file:
                 self.processes.append(
