@@ -191,6 +191,8 @@ def start(config: Config, trains: bool) -> None:
         InvalidSettingError: See :func:`mmsigma.distributed.checks.check_job`.
     """
     connect(config.launcher, (config.get('env_cfg') or {}).get('dist_cfg'))
+    if not trains:
+        strategies.prepare_evaluation(config)
     check_job(config, trains)
     if config.launcher != 'none':
         _add_hooks(config, _JOB_HOOKS)

@@ -1,6 +1,8 @@
 """Checks of a job before anything is built, the same on every process."""
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from mmsigma.errors import CheckpointMismatchError, DataError, InvalidSettingErr
 DEEPSPEED = 'DeepSpeedStrategy'
 # Strategies that save a folder with a file for each process.
 _FOLDERS = (DEEPSPEED, 'FSDPStrategy')
+_ONEBIT = 'deepspeed.runtime.fp16.onebit'
 
 
 def strategy_of(config: Config) -> str:
@@ -36,8 +39,8 @@ def check_strategy(config: Config) -> None:
     """Check that a strategy has what it needs.
 
     Raises:
-        InvalidSettingError: DeepSpeed is not installed, PyTorch is too old to shard, there is no
-            launcher, or blocks would be compiled whose weights come and go.
+        InvalidSettingError: DeepSpeed is not installed or too new, PyTorch is too old to shard,
+            there is no launcher, or blocks would be compiled whose weights come and go.
     """
     name = strategy_of(config)
     backbone = (config.get('model') or {}).get('backbone') or {}
@@ -47,12 +50,8 @@ def check_strategy(config: Config) -> None:
             'called, and in compiled blocks no layer is. Set model.backbone.compile=False, or '
             'take --strategy ddp.'
         )
-    if name == DEEPSPEED and find_spec('deepspeed') is None:
-        raise InvalidSettingError(
-            'strategy DeepSpeedStrategy needs the package deepspeed, which is not installed: pip '
-            'install deepspeed (it compiles its kernels: a CUDA toolkit that fits PyTorch must be '
-            'there). Without it, --strategy fsdp shards parameters and optimiser as ZeRO-3 does.'
-        )
+    if name == DEEPSPEED:
+        _check_deepspeed(backbone)
     if name == 'FSDP2Strategy' and not _has_fsdp2():
         raise InvalidSettingError(
             f'strategy FSDP2Strategy needs PyTorch >= 2.6; this is {torch.__version__}. Upgrade '
@@ -63,6 +62,29 @@ def check_strategy(config: Config) -> None:
             f'strategy {name} shards over the processes of a launcher, and there is none. Start '
             'with `bash tools/dist_train.sh CONFIG GPUS --strategy ...`, --launcher slurm or mpi, '
             'or leave the strategy out.'
+        )
+
+
+def _check_deepspeed(backbone: Mapping[str, Any]) -> None:
+    if find_spec('deepspeed') is None:
+        raise InvalidSettingError(
+            'strategy DeepSpeedStrategy needs the package deepspeed, which is not installed: pip '
+            "install 'deepspeed<0.19.7' (it compiles its kernels: a CUDA toolkit that fits PyTorch "
+            'must be there). Without it, --strategy fsdp shards parameters and optimiser as ZeRO-3 '
+            'does.'
+        )
+    try:
+        import_module(_ONEBIT)
+    except ImportError as error:
+        raise InvalidSettingError(
+            f'strategy DeepSpeedStrategy: MMEngine imports {_ONEBIT}, which deepspeed '
+            f"{version('deepspeed')} does not have ({error}). pip install 'deepspeed<0.19.7', or "
+            'take --strategy fsdp.'
+        ) from error
+    if _trunk(backbone).get('dtype') == 'int8':
+        raise InvalidSettingError(
+            "strategy DeepSpeedStrategy with model.backbone.trunk.dtype='int8': DeepSpeed does not "
+            'take integers for parameters. Take --strategy ddp or fsdp, or leave trunk.dtype out.'
         )
 
 
@@ -102,15 +124,19 @@ def _bfloat16(config: Config, wrapper: Mapping[str, Any]) -> list[str]:
     """Settings that ask for bfloat16."""
     backbone = (config.get('model') or {}).get('backbone') or {}
     strategy = config.get('strategy') or {}
-    trunk = backbone.get('trunk') if isinstance(backbone.get('trunk'), Mapping) else {}
     asked = {
         'model.backbone.autocast': backbone.get('autocast'),
-        'model.backbone.trunk.dtype': (trunk or {}).get('dtype'),
+        'model.backbone.trunk.dtype': _trunk(backbone).get('dtype'),
         'optim_wrapper.dtype': wrapper.get('dtype'),
         'optim_wrapper.type': 'bfloat16' if 'BFloat16' in str(wrapper.get('type')) else None,
         'strategy.bf16': 'bfloat16' if (strategy.get('bf16') or {}).get('enabled') else None,
     }
     return [name for name, value in asked.items() if value == 'bfloat16']
+
+
+def _trunk(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
+    trunk = backbone.get('trunk')
+    return trunk if isinstance(trunk, Mapping) else {}
 
 
 def check_kind(path: Path, config: Config) -> None:
@@ -120,11 +146,21 @@ def check_kind(path: Path, config: Config) -> None:
     MMEngine's own FSDPStrategy unless it is told to gather, write a folder.
 
     Raises:
-        CheckpointMismatchError: It is of another strategy.
+        CheckpointMismatchError: It is of another strategy, or of another stage of ZeRO.
     """
     name = strategy_of(config)
+    files = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    if files and name == DEEPSPEED:
+        stage = (config.strategy.get('zero_optimization') or {}).get('stage', 0)
+        sharded = 'mp_rank_00_model_states.pt' not in files
+        if sharded != (stage == 3):
+            raise CheckpointMismatchError(
+                f'{path} was saved in ZeRO stage {"3" if sharded else "2 or less"}; this run has '
+                f'stage {stage} (evaluation: 0). Go on in the same stage, --cfg-options '
+                'strategy.zero_optimization.stage=...; checkpoints of stage 3 are for that alone, '
+                'and their runs are evaluated while they train.'
+            )
     if path.is_dir() and name not in _FOLDERS:
-        files = sorted(p.name for p in path.iterdir())
         deepspeed = any('mp_rank' in file or 'zero_pp_rank' in file for file in files)
         other = 'DeepSpeed' if deepspeed else "MMEngine's FSDPStrategy"
         there = f'it holds {", ".join(files[:4]) or "nothing"}'
@@ -133,11 +169,11 @@ def check_kind(path: Path, config: Config) -> None:
             'reads one file. Resume with the strategy that wrote it, or take a file that it '
             'gathered (best_*.pth, *.pth) as load_from.'
         )
-    if path.is_file() and name in _FOLDERS and config.get('resume'):
+    if path.is_file() and (name == DEEPSPEED or (name in _FOLDERS and config.get('resume'))):
         raise CheckpointMismatchError(
-            f'{path} is a file, as DDP and FSDP2Strategy write it; {name} resumes from a folder '
-            'with the shards of each process. Resume with --strategy ddp or fsdp, or start from '
-            'its weights with --cfg-options load_from=...'
+            f'{path} is a file, as DDP and FSDP2Strategy write it, and every strategy of the best '
+            f'one; {name} reads a folder with the shards of each process. Take --strategy ddp or '
+            'fsdp, or a folder (iter_*.pth, epoch_*.pth).'
         )
 
 

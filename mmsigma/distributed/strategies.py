@@ -59,6 +59,12 @@ def prepare(config: Config) -> None:
         config.model_wrapper_cfg = wrapper
 
 
+def prepare_evaluation(config: Config) -> None:
+    """Adapt a config that will not train, in place: DeepSpeed shards nothing then."""
+    if strategy_of(config) == DEEPSPEED and config.strategy.get('zero_optimization'):
+        config.strategy.zero_optimization.stage = 0  # the others want an optimiser
+
+
 def _prepare_deepspeed(config: Config) -> None:
     """Its engine clips and accumulates; its wrapper knows nothing but the optimiser."""
     wrapper = config.get('optim_wrapper')

@@ -167,8 +167,18 @@ def test_checkpoints_of_another_strategy(tmp_path):
     with pytest.raises(CheckpointMismatchError, match=r'shards of DeepSpeed .* this run has DDP'):
         launch.check_checkpoint(folder, config(resume=True))
     launch.check_checkpoint(folder, deepspeed)
-    with pytest.raises(CheckpointMismatchError, match='is a file, as DDP and FSDP2Strategy'):
-        launch.check_checkpoint(file, deepspeed)
+    for resume in (True, False):
+        deepspeed.resume = resume
+        with pytest.raises(CheckpointMismatchError, match='is a file, as DDP and FSDP2Strategy'):
+            launch.check_checkpoint(file, deepspeed)
+    deepspeed.strategy.zero_optimization = dict(stage=3)
+    with pytest.raises(CheckpointMismatchError, match='ZeRO stage 2 or less; this run has stage 3'):
+        launch.check_checkpoint(folder, deepspeed)
+    strategies.prepare_evaluation(deepspeed)
+    launch.check_checkpoint(folder, deepspeed)
+    (folder / 'mp_rank_00_model_states.pt').rename(folder / 'zero_pp_rank_0_mp_rank_00.pt')
+    with pytest.raises(CheckpointMismatchError, match='ZeRO stage 3; this run has stage 0'):
+        launch.check_checkpoint(folder, deepspeed)
     with pytest.raises(CheckpointMismatchError, match=r'by the names of parameters \(a.weight'):
         launch.check_checkpoint(file, config(resume=True))
     launch.check_checkpoint(file, config())
@@ -200,11 +210,24 @@ def test_deepspeed_takes_the_settings_of_the_leaf():
     assert merged.strategy.exclude_frozen_parameters is True
 
 
+def test_deepspeed_that_mmengine_cannot_use(monkeypatch):
+    monkeypatch.setattr(checks, 'find_spec', lambda name: True)
+    monkeypatch.setattr(checks, 'version', lambda name: '0.19.8')
+    monkeypatch.setitem(sys.modules, 'deepspeed', None)
+    with pytest.raises(InvalidSettingError, match=r'onebit, which deepspeed 0.19.8 does not have'):
+        checks.check_strategy(config(dict(type='DeepSpeedStrategy')))
+    monkeypatch.setattr(checks, 'import_module', lambda name: None)
+    checks.check_strategy(config(dict(type='DeepSpeedStrategy')))
+    int8 = dict(backbone=dict(trunk=dict(dtype='int8')))
+    with pytest.raises(InvalidSettingError, match=r"trunk.dtype='int8': DeepSpeed does not take"):
+        checks.check_strategy(config(dict(type='DeepSpeedStrategy'), model=int8))
+
+
 def test_strategies_that_cannot_start(monkeypatch):
     deepspeed = config(dict(type='DeepSpeedStrategy'))
     monkeypatch.setitem(sys.modules, 'deepspeed', None)
     monkeypatch.setattr(checks, 'find_spec', lambda name: None)
-    with pytest.raises(InvalidSettingError, match='pip install deepspeed'):
+    with pytest.raises(InvalidSettingError, match=r"pip install 'deepspeed<0.19.7'"):
         checks.check_strategy(deepspeed)
     single = config(dict(type='mmsigma.FSDP2Strategy'))
     checks.check_strategy(single)
