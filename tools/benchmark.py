@@ -44,6 +44,7 @@ from mmsigma import launch
 from mmsigma.analysis.step_cost import FLOP_FORMULAS
 from mmsigma.compiled import Compiled
 from mmsigma.errors import InvalidSettingError
+from mmsigma.hooks.channels_last import channels_last
 from mmsigma.injection import run_block
 
 TERA = 1e12
@@ -55,17 +56,10 @@ def compile_blocks(model: Any) -> None:
     model.backbone.adapters.compiled = Compiled(run_block, {})
 
 
-def channels_last(model: Any) -> None:
-    """Neck and heads; the first convolution turns the backbone's maps, and all behind it follow."""
-    for name, part in model.named_children():
-        if name not in ('backbone', 'data_preprocessor'):
-            part.to(memory_format=torch.channels_last)
-
-
 # Name of the option: what it does, and how, to a model that is built.
 VARIANTS: dict[str, tuple[str, Callable[[nn.Module], None]]] = {
     'compile': ('with model.backbone.compile=True', compile_blocks),
-    'channels-last': ('with neck and heads in channels-last order', channels_last),
+    'channels-last': ('with mmsigma.ChannelsLastHook', channels_last),
 }
 
 
@@ -212,7 +206,7 @@ def counted(model: Any, data: Mapping[str, Any], wrapper: OptimWrapper) -> dict[
     """Operations of a training step, and of the backbone's forward pass alone, in units of 1e12."""
     with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as step:
         train_step(model, data, wrapper)
-    images = torch.stack(list(data['inputs'])).float().to(next(model.parameters()).device)
+    images = model.data_preprocessor({**data, 'data_samples': copies(data)}, True)['inputs']
     with (
         torch.no_grad(),
         FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as forward,
@@ -226,20 +220,19 @@ def counted(model: Any, data: Mapping[str, Any], wrapper: OptimWrapper) -> dict[
 
 def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Seconds per step, medians and ratios to the first config."""
-    changes: dict[str, tuple[Config, Callable[[nn.Module], None] | None]] = {
-        name: (config, None) for name, config in configs.items()
-    }
-    for option, (_, change) in VARIANTS.items():
-        if getattr(args, option.replace('-', '_')):
-            changes |= {f'{n}, {option}': (config, change) for n, config in configs.items()}
     built, operations = {}, {}
-    for name, (config, change) in changes.items():
+    for name, config in configs.items():
         model, data = build(config, args)
         wrapper = optimiser(model, config)
-        operations[name] = counted(model, data, wrapper)  # before a compiler hides them
-        if change is not None:
-            change(model)
-        built[name] = model, data, wrapper
+        built[name], operations[name] = (model, data, wrapper), counted(model, data, wrapper)
+    for option, (_, change) in VARIANTS.items():
+        if getattr(args, option.replace('-', '_')):
+            for name, config in configs.items():
+                model, data = build(config, args)
+                change(model)
+                variant = f'{name}, {option}'
+                built[variant] = model, data, optimiser(model, config)
+                operations[variant] = operations[name]  # the same: how they are done differs
     seconds, warmup = in_turns(built, args)
 
     floors = [n for n, c in configs.items() if c.model.backbone.tuner.type == 'BitFit']

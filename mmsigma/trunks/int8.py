@@ -22,7 +22,8 @@ class Int8Linear(nn.Linear):
     """A frozen Linear layer in 8 bits, computed in float32, or in what autocast says.
 
     Its bias stays as it was, a parameter that may train. The integers are a parameter too, which
-    never trains: so they are counted, sent to other processes and sharded like any other.
+    never trains: so they are counted and sent to other processes like any other. FSDP leaves them
+    whole.
 
     Args:
         layer: The layer to take the place of, in float32.

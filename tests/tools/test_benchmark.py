@@ -17,11 +17,15 @@ SMALL = ['--size', '84x112', '--repeats', '2', '--threads', '1']
 def test_models_in_turns(framework, place):
     out = place.root / f'{framework}.json'
     configs = [ROOT / LEAVES[framework].format(tuner) for tuner in ('full', 'frozen')]
-    done = place.spawn('benchmark', *configs, *SMALL, '--batch', '2', '--json', out)
+    options = [*SMALL, '--batch', '2', '--channels-last', '--json', out]
+    done = place.spawn('benchmark', *configs, *options)
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     assert report['header']['size'] == [84, 112] and report['header']['threads'] == 1
     full, frozen = (report['configs'][config.stem] for config in configs)
+    last = report['configs'][f'{configs[0].stem}, channels-last']
+    assert last['train']['seconds'] > 0 and last['peak_memory_mib'] is None
+    assert last['trained_parameters'] == full['trained_parameters']
     assert full['trained_parameters'] > 22_000_000 > frozen['trained_parameters'] > 0
     for kind in ('train', 'inference'):
         assert full[kind]['ratio'] == 1 and len(full[kind]['all_seconds']) == 2
