@@ -98,8 +98,10 @@ class VFMAdapterModule(nn.Module):
         head, grid = layout.split(z)
         batch, width = len(z), z.shape[-1]
         kernel = self.hyper(grid.mean(dim=1)).unflatten(1, (width, width, 3, 3))
-        # One kernel per image: images become groups of one convolution.
-        image = layout.to_map(z).flatten(0, 1).unsqueeze(0)
+        # One kernel per image: images become groups of one convolution. By way of a flat view: a
+        # map of one token else keeps strides of a map that lies channels last, for which PyTorch
+        # has no gradient on CPUs without bfloat16.
+        image = layout.to_map(z).flatten().view(1, batch * width, layout.height, layout.width)
         image = F.conv2d(image, kernel.flatten(0, 1), padding=1, groups=batch)
         c = image.unflatten(1, (batch, width)).squeeze(0).flatten(2).transpose(1, 2)
         if layout.prefix:
