@@ -17,6 +17,9 @@ from mmsigma.analysis import report, samples, tables
 from mmsigma.analysis.plots import labels
 from mmsigma.files import write
 
+ROOT = Path(__file__).resolve().parent.parent
+GRIDS = 'configs/grids/{}.py'
+
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Table, plots and predictions of a grid.')
@@ -75,6 +78,7 @@ def make(args: argparse.Namespace, records: Sequence[tables.Record], command: st
         plots=report.draw(rows, metrics, reference),
         cost=args.cost,
         notes=args.note,
+        grids=[path for path in map(GRIDS.format, names) if (ROOT / path).is_file()],
         samples=samples.side_by_side(drawn(rows, folders)),
     )
     if args.markdown:

@@ -59,6 +59,7 @@ class Report:
         samples: Of :func:`mmsigma.analysis.samples.side_by_side`.
         cost: File of the times and memory in the table; None where they are of the runs.
         notes: What a reader should know besides.
+        grids: Files of the grids that made the records, where they are at hand.
     """
 
     title: str
@@ -71,6 +72,7 @@ class Report:
     samples: Sequence[tuple[str, Tiles]] = ()
     cost: str | None = None
     notes: Sequence[str] = ()
+    grids: Sequence[str] = ()
 
 
 def draw(rows: Sequence[Row], metrics: Sequence[str], reference: str | None) -> list[Plot]:
@@ -107,6 +109,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     settings = [record.get('setting') or {} for record in records]
     found = [
         ('command', report.command),
+        ('runs made by', '; '.join(f'python tools/grid.py {path}' for path in report.grids)),
         ('runs', f'{len(records)} of {len(methods)} methods{spent}'),
         ('learning rates', ', '.join(f'{r:g}' for r in sorted({x['rate'] for x in records}))),
         ('seeds', ', '.join(map(str, sorted({record['seed'] for record in records})))),
