@@ -26,17 +26,19 @@ settings = [
 person = dict(classes=('person',), palette=[(220, 20, 60)])
 options = {
     'model.backbone.autocast': None,  # in float32, for CPUs without bfloat16
+    'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': 0.3,
     'train_dataloader.dataset.metainfo': person,
     'val_dataloader.dataset.metainfo': person,
     'test_dataloader.dataset.metainfo': person,
     'model.roi_head.bbox_head.num_classes': 1,
     'model.roi_head.mask_head.num_classes': 1,
     'train_cfg.max_iters': 300,
-    'train_cfg.val_interval': 150,
+    'train_cfg.val_interval': 300,
     'param_scheduler.0.end': 30,
     'param_scheduler.1.begin': 30,
     'param_scheduler.1.end': 300,
 }
 del person
+rates = [3e-4]
 seeds = [0, 1, 2]
 metric = 'coco/bbox_mAP_50'
