@@ -1,5 +1,6 @@
 """Checks of a job before anything is built, the same on every process."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 
 from mmsigma.distributed.connect import agree
 from mmsigma.errors import CheckpointMismatchError, DataError, InvalidSettingError
@@ -17,6 +19,8 @@ from mmsigma.errors import CheckpointMismatchError, DataError, InvalidSettingErr
 DEEPSPEED = 'DeepSpeedStrategy'
 # Strategies that save a folder with a file for each process.
 _FOLDERS = (DEEPSPEED, 'FSDPStrategy')
+# What PyTorch calls x86 processors without AVX-512, for which it has no bfloat16 products.
+WITHOUT_BFLOAT16 = ('NO AVX', 'AVX2')
 _ONEBIT = 'deepspeed.runtime.fp16.onebit'
 
 
@@ -97,6 +101,8 @@ def _has_fsdp2() -> bool:
 def check_precision(config: Config, trains: bool = True) -> None:
     """Check that this device computes in the precision that a config asks for.
 
+    Where it does, but far slower than in float32, the log says so.
+
     Raises:
         InvalidSettingError: bfloat16 on a GPU without it, or MMEngine's AMP without a GPU.
     """
@@ -108,10 +114,15 @@ def check_precision(config: Config, trains: bool = True) -> None:
             "optim_wrapper.type to 'mmsigma.BFloat16OptimWrapper' (the same as --amp on a CPU), or "
             "to 'OptimWrapper' for float32."
         )
-    if device != 'cuda' or torch.cuda.is_bf16_supported(including_emulation=False):
-        return
     asked = _bfloat16(config, wrapper)
-    if asked:
+    if asked and device == 'cpu' and torch.backends.cpu.get_cpu_capability() in WITHOUT_BFLOAT16:
+        print_log(
+            f'{", ".join(asked)}: bfloat16, for which this processor has no instructions. PyTorch '
+            'computes it value by value, tens of times as slowly as float32: leave it out here.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    if asked and device == 'cuda' and not torch.cuda.is_bf16_supported(including_emulation=False):
         major, minor = torch.cuda.get_device_capability()
         raise InvalidSettingError(
             f'{", ".join(asked)}: bfloat16, which {torch.cuda.get_device_name()} (compute '

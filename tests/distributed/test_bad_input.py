@@ -135,6 +135,19 @@ def test_precision_of_a_cpu():
     checks.check_precision(config(optim_wrapper=dict(type='mmsigma.BFloat16OptimWrapper')))
 
 
+@pytest.mark.parametrize(('capability', 'lines'), [('AVX2', 1), ('AVX512', 0), ('SVE256', 0)])
+def test_slow_bfloat16_is_said(capability, lines, monkeypatch):
+    said = []
+    monkeypatch.setattr(checks, 'print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr(checks.torch.backends.cpu, 'get_cpu_capability', lambda: capability)
+    checks.check_precision(config())
+    checks.check_precision(config(model=dict(backbone=dict(autocast='float16'))))
+    assert not said
+    checks.check_precision(config(model=dict(backbone=dict(autocast='bfloat16'))))
+    assert len(said) == lines
+    assert all('model.backbone.autocast: bfloat16, for which this' in text for text in said)
+
+
 @pytest.mark.parametrize(
     ('options', 'named'),
     [
