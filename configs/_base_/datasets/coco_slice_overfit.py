@@ -9,7 +9,7 @@ pipeline = [
     dict(type='Resize', scale=_base_.scale, keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
-train_dataloader = dict(dataset=dict(indices=16, pipeline=pipeline))
+train_dataloader = dict(batch_size=1, dataset=dict(indices=16, pipeline=pipeline))
 # Not test_mode: the same images are filtered out. The ground truth comes from the dataset, for
 # ann_file would count the other images as missed.
 val_dataloader = dict(

@@ -9,7 +9,7 @@ pipeline = [
     dict(type='Resize', scale=_base_.scale, keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
-train_dataloader = dict(dataset=dict(indices=16, pipeline=pipeline))
+train_dataloader = dict(batch_size=1, dataset=dict(indices=16, pipeline=pipeline))
 val_dataloader = dict(
     dataset=dict(
         ann_file='annotations/panoptic_train2017.json',
