@@ -32,6 +32,8 @@ options = {
     'test_dataloader.dataset.metainfo': person,
     'model.roi_head.bbox_head.num_classes': 1,
     'model.roi_head.mask_head.num_classes': 1,
+    'model.test_cfg.rpn.nms_pre': 500,
+    'model.test_cfg.rpn.max_per_img': 200,
     'train_cfg.max_iters': 300,
     'train_cfg.val_interval': 300,
     'param_scheduler.0.end': 30,

@@ -37,5 +37,4 @@ model = dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
         rcnn=dict(sampler=dict(num=64, pos_fraction=0.5)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)),
 )
