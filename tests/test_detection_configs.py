@@ -273,7 +273,7 @@ def test_rates_and_weight_decay_of_the_grid(tuner):
     """The schedule that grids put on top of leaves has a rate of its own inside the trunk."""
     config = parse(f'coco_slice/{tuner}_dinov2-s_mask-rcnn-small_coco-slice')
     config.merge_from_dict(parse('_base_/schedules/adamw_coco_slice_bs1').to_dict())
-    check_rates(config, inside=0.05)
+    check_rates(config, inside=0.6)
 
 
 # --- Schedules and data ---------------------------------------------------------------------
