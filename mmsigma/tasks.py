@@ -113,7 +113,7 @@ class Tasks(Mapping[str, nn.Module]):
     ) -> dict[str, list[Any]]:
         """What ``test_step`` of each model gives, with one pass through the blocks they share.
 
-        Predictions are those of each model by itself, to the bit. Models whose preprocessors make
+        Predictions are those of each model by itself, to rounding. Models whose preprocessors make
         other images of the data (normalisation, padding) take a pass of their own.
 
         Args:
