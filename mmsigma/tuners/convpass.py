@@ -10,7 +10,7 @@ is convolved alone, as an image of one pixel: only the middle of the kernel meet
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,7 @@ class ConvpassAdapter(nn.Module):
         nn.init.zeros_(self.down.bias)
         self.conv = nn.Conv2d(bottleneck, bottleneck, 3, padding=1)
         nn.init.dirac_(self.conv.weight)  # the convolution starts as the identity
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(cast(Tensor, self.conv.bias))
         self.dropout = nn.Dropout(dropout)
         self.up = nn.Linear(bottleneck, width)
         if zero_init:

@@ -52,10 +52,11 @@ class Hypernetwork(nn.Sequential):
     """
 
     def __init__(self, width: int, rank: int) -> None:
-        super().__init__(nn.Linear(width, rank), nn.Linear(rank, 9 * width * width))
-        for layer in self:
-            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        layers = nn.Linear(width, rank), nn.Linear(rank, 9 * width * width)
+        super().__init__(*layers)
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
 
 class VFMAdapterModule(nn.Module):
