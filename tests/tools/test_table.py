@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import cv2
@@ -99,6 +100,15 @@ def test_report_without_runs_says_that_predictions_are_missing(place, grid):
     assert place.call('report', grid, '--work-dir', 'none', '--out', 'none.html') == 0
     text = (place.root / 'none.html').read_text()
     assert 'hold no drawn predictions' in text and 'image/jpeg' not in text
+
+
+def test_report_names_the_grid_that_made_its_runs(place, grid):
+    shutil.copytree(place.root / grid, place.root / 'camvid_peft')
+    made = {}
+    for folder in ('camvid_peft', grid):
+        assert place.call('report', folder, '--markdown', 'page.md') == 0
+        made[folder] = re.findall('- runs made by: (.*)', (place.root / 'page.md').read_text())
+    assert made == {'camvid_peft': ['python tools/grid.py configs/grids/camvid_peft.py'], grid: []}
 
 
 def test_markdown_page_is_one_that_the_table_command_rewrites(place, grid):
