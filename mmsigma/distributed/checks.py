@@ -101,7 +101,7 @@ def _has_fsdp2() -> bool:
 def check_precision(config: Config, trains: bool = True) -> None:
     """Check that this device computes in the precision that a config asks for.
 
-    Where it does, but far slower than in float32, the log says so.
+    Where it does, but far slower than in float32, a warning says so.
 
     Raises:
         InvalidSettingError: bfloat16 on a GPU without it, or MMEngine's AMP without a GPU.
