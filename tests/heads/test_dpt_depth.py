@@ -8,7 +8,7 @@ import torch
 pytest.importorskip('mmseg')
 
 from mmengine.registry import MODELS
-from mmseg.models import losses  # noqa: F401
+from mmseg.models import losses  # noqa: F401  (registers mmseg's losses)
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.heads import DPTDepthHead
