@@ -6,7 +6,7 @@
       at each output block: trunk.norm ─> map (B,C,h,w) ─crop─> neck, head
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,6 +21,7 @@ from mmsigma.errors import (
     UnknownNameError,
     unknown,
 )
+from mmsigma.graphs import Graphs
 from mmsigma.injection import AdapterBank, Block, Site, resolve_indices, run_block
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 from mmsigma.trunks.base import Trunk
@@ -54,11 +55,14 @@ class AdaptedBackbone(nn.Module):
         compile: Whether blocks, with their adapters, run through ``torch.compile``, or a dict of
             its arguments, as MMEngine's own ``compile``, which takes the whole model; see
             :mod:`mmsigma.compiled` and docs/performance.md.
+        cuda_graphs: Whether passes on a GPU are recorded, for each size of image, and replayed; see
+            :mod:`mmsigma.graphs` and docs/performance.md.
 
     Raises:
         UnknownNameError, InvalidSettingError, WeightsError: From trunk and tuner.
         UnknownNameError: Another ``autocast``.
-        InvalidSettingError: A ``with_cp`` that is neither True nor False, ``autocast`` in another
+        InvalidSettingError: A ``with_cp`` or ``cuda_graphs`` that is neither True nor False, or
+            both, which exclude each other, ``autocast`` in another
             half precision than the trunk's, an output block that the trunk does not have, a
             shared trunk with a tuner that changes it, ``compile`` of a trunk that runs whole or
             looks up tables, or with what ``torch.compile`` refuses.
@@ -72,12 +76,20 @@ class AdaptedBackbone(nn.Module):
         autocast: str | None = None,
         with_cp: bool = False,
         compile: bool | Mapping[str, Any] = False,
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         if autocast is not None and autocast not in AUTOCAST:
             raise UnknownNameError(unknown('autocast', autocast, AUTOCAST))
-        if not isinstance(with_cp, bool):
-            raise InvalidSettingError(f'with_cp is True or False; given: {with_cp!r}.')
+        for name, value in (('with_cp', with_cp), ('cuda_graphs', cuda_graphs)):
+            if not isinstance(value, bool):
+                raise InvalidSettingError(f'{name} is True or False; given: {value!r}.')
+        if with_cp and cuda_graphs:
+            raise InvalidSettingError(
+                'with_cp and cuda_graphs exclude each other: what is computed again cannot be '
+                'recorded. Leave one out.'
+            )
+        self.graphs = Graphs() if cuda_graphs else None
         self.autocast = autocast
         self.tuner: Tuner = build(TUNERS, tuner)
         shared = isinstance(trunk, Trunk)
@@ -219,13 +231,24 @@ class AdaptedBackbone(nn.Module):
         Raises:
             InvalidInputError: Images smaller than one token.
         """
+        with torch.set_grad_enabled(self._differentiates(images)):
+            if self.graphs is not None:
+                return self.graphs(self, self._maps, images)
+            return self._maps(images)
+
+    def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
         height, width = images.shape[-2:]
-        with torch.set_grad_enabled(self._differentiates(images)), self._precision(images):
+        with self._precision(images):
             maps = self.trunk.maps(self.trunk.pad(images), self.adapters, self.out_indices)
         return tuple(
             grid[..., : -(-height // stride), : -(-width // stride)].contiguous().to(images.dtype)
             for grid, stride in zip(maps, self.out_strides, strict=True)
         )
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> 'AdaptedBackbone':
+        if self.graphs is not None:
+            self.graphs.clear()
+        return super()._apply(fn, recurse)
 
     def _differentiates(self, images: Tensor) -> bool:
         """Whether a gradient is asked for at all; a trunk that is all frozen needs no autograd."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,13 @@ ROUNDING = {'float32': 2**-24, 'bfloat16': 2**-8, 'float16': 2**-11}
 Call = Callable[[Any, Tensor], Tensor | Sequence[Tensor]]
 Results = dict[str, Tensor]
 
+DEVICES = [
+    'cpu',
+    pytest.param(
+        'cuda',
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='PyTorch finds no GPU'),
+    ),
+]
 _DRAWS = 4
 
 
@@ -28,6 +36,7 @@ def results(
     given: Tensor,
     seed: int = 0,
     off: Callable[[Tensor], Tensor] = torch.clone,
+    device: str = 'cpu',
 ) -> Results:
     """Values, and the gradients of the input and of all that trains, as float64.
 
@@ -37,21 +46,30 @@ def results(
         given: The input.
         seed: Of what each value is weighed with in the loss.
         off: What changes all that goes in.
+        device: Where it is computed.
     """
-    own, given = copy.deepcopy(own), off(given).requires_grad_()
+    own, given = copy.deepcopy(own), off(given).to(device).requires_grad_()
     with torch.no_grad():
         for parameter in own.parameters():
             parameter.copy_(off(parameter))
+    # TensorFloat-32, which convolutions may take on a GPU, is another format.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return _results(own.to(device), call, given, seed, off)
+
+
+def _results(
+    own: nn.Module, call: Call, given: Tensor, seed: int, off: Callable[[Tensor], Tensor]
+) -> Results:
     found = call(own, given)
     values = [found] if isinstance(found, Tensor) else list(found)
     generator = torch.Generator().manual_seed(seed)
     weights = [off(torch.randn(v.shape, generator=generator).double()) for v in values]
-    loss = sum((v.double() * w).sum() for v, w in zip(values, weights, strict=True))
+    loss = sum((v.double() * w.to(v.device)).sum() for v, w in zip(values, weights, strict=True))
     trained = {name: p for name, p in own.named_parameters() if p.requires_grad}
     gradients = torch.autograd.grad(loss, [given, *trained.values()])
     named = {f'value {i}': value for i, value in enumerate(values)}
     named |= dict(zip(['input', *trained], gradients, strict=True))
-    return {name: tensor.detach().double() for name, tensor in named.items()}
+    return {name: tensor.detach().double().cpu() for name, tensor in named.items()}
 
 
 class Exact:

@@ -11,7 +11,7 @@ from mmsigma import launch
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError
 from tests.fixtures import LEAF
-from tests.rounding import ROUNDING, Exact, results
+from tests.rounding import DEVICES, ROUNDING, Exact, results
 from tests.tiny import TUNERS, backbone, images, same, shake
 
 SPREAD = ['registers', 'aimv2', 'dinov3', 'beit', 'swin', 'swinv2', 'hiera', 'hieradet']
@@ -32,8 +32,9 @@ def stored(dtype: str, trunk: str = 'registers', tuner: Any = 'SIGMA', **own: An
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('trunk', SPREAD)
-def test_maps_agree_with_float64_within_the_rounding_of_the_format(trunk: str) -> None:
+def test_maps_agree_with_float64_within_the_rounding_of_the_format(trunk: str, device: str) -> None:
     given = images(trunk)
     reference = stored('float32', trunk).double()(given.double())
     for dtype, autocast in FORMS:
@@ -41,10 +42,11 @@ def test_maps_agree_with_float64_within_the_rounding_of_the_format(trunk: str) -
         # nothing rounds them to a coarser format on the way.
         form = autocast or dtype
         allowed = (16 if form == 'float32' else 3) * ROUNDING[form]
-        maps = stored(dtype, trunk, autocast=autocast)(given)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            maps = stored(dtype, trunk, autocast=autocast).to(device)(given.to(device))
         for found, exact in zip(maps, reference, strict=True):
             assert found.dtype == torch.float32
-            assert (found.double() - exact).norm() < allowed * exact.norm(), (dtype, autocast)
+            assert (found.cpu().double() - exact).norm() < allowed * exact.norm(), (dtype, autocast)
 
 
 def size(module: nn.Module) -> int:
@@ -66,16 +68,18 @@ def called(own: AdaptedBackbone, given: torch.Tensor) -> tuple[torch.Tensor, ...
     return maps
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize(('tuner', 'trunk'), TRAINED)
-def test_gradients_agree_with_float64_within_the_rounding(tuner: str, trunk: str) -> None:
+def test_gradients_agree_with_float64_within_the_rounding(
+    tuner: str, trunk: str, device: str
+) -> None:
     """Maps, and gradients of the images and of all that trains, in units of tests/rounding.py."""
     config = {**TUNERS[tuner], **({'dropout': 0.0} if tuner in ('VPT', 'Convpass') else {})}
     exact = Exact(stored('float32', trunk, config), called, images(trunk))
     for dtype, autocast in FORMS:
         own, form = stored(dtype, trunk, config, autocast=autocast), autocast or dtype
-        errors = torch.tensor(
-            list(exact.errors(results(own, called, images(trunk)), form).values())
-        )
+        found = results(own, called, images(trunk), device=device)
+        errors = torch.tensor(list(exact.errors(found, form).values()))
         # Of some hundred tensors one errs far more than the others, where few terms make it up.
         # Found are up to 1.7 and 8 units; of float32, whose sums are rounded too, 6 and 17.
         typical, worst = (8, 24) if form == 'float32' else (2, 10)

@@ -1,7 +1,9 @@
 """Time and memory of whole models, head and losses included, on generated images.
 
     python tools/benchmark.py CONFIG ... [--size HEIGHTxWIDTH] [--batch N] [--bf16] [--json OUT]
-                              [--tuners NAME ...] [--compile] [--channels-last] [--profile]
+                              [--tuners NAME ...] [--amp] [--profile]
+                              [--compile] [--channels-last] [--cuda-graphs] [--half-trunk]
+                              [--together]
 
 Weights are random and no data is read. A training step is MMEngine's ``train_step`` on images of
 noise with a few objects: data preprocessor, forward, losses, backward, and the config's own
@@ -13,18 +15,21 @@ optimiser at a rate of zero. Inference is mmseg's or mmdet's ``test_step``.
   step reaches of the rate of one large matrix product, timed here in the same precision.
 - Peak memory is what the first steps take on top of the model: activations, gradients, state of
   the optimiser. It is measured as ``tools/bench.py`` does, which times backbones alone.
-- ``--compile`` and ``--channels-last`` run each config once more, so, without peak memory; seconds
-  of the first turn are in the JSON, with the time that compiling took.
+- ``--compile``, ``--channels-last``, ``--cuda-graphs`` and ``--half-trunk`` run each config once
+  more, so; ``--together`` once more with all of them. Seconds of the first turn are in the JSON,
+  with the time that compiling took.
 - ``--tuners`` runs each config with each of these tuners. ``--profile`` says at the end where
   a training step of each spends its time, by operator.
 """
 
 import argparse
+import copy
 import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +47,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmsigma import launch
 from mmsigma.analysis.step_cost import FLOP_FORMULAS
-from mmsigma.compiled import Compiled
 from mmsigma.errors import InvalidSettingError
 from mmsigma.hooks.channels_last import channels_last
-from mmsigma.injection import run_block
 
 TERA = 1e12
 OPERATORS = 15  # that a profile names
 
 
-def compile_blocks(model: Any) -> None:
-    """As ``backbone=dict(compile=True)`` builds it."""
-    model.backbone.adapters.compiled = Compiled(run_block, {})
+@dataclass(frozen=True)
+class Variant:
+    """What an option changes: settings of the config, or the model that is built."""
+
+    text: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    change: Callable[[nn.Module], None] | None = None
 
 
-# Name of the option: what it does, and how, to a model that is built.
-VARIANTS: dict[str, tuple[str, Callable[[nn.Module], None]]] = {
-    'compile': ('with model.backbone.compile=True', compile_blocks),
-    'channels-last': ('with mmsigma.ChannelsLastHook', channels_last),
+HALF = {'model.backbone.trunk.dtype': 'bfloat16'}
+VARIANTS = {
+    'compile': Variant('with model.backbone.compile=True', {'model.backbone.compile': True}),
+    'channels-last': Variant('with mmsigma.ChannelsLastHook', change=channels_last),
+    'cuda-graphs': Variant(
+        'with model.backbone.cuda_graphs=True', {'model.backbone.cuda_graphs': True}
+    ),
+    'half-trunk': Variant('with model.backbone.trunk.dtype=bfloat16, where it may train', HALF),
 }
 
 
@@ -77,8 +88,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--bf16', action='store_true', help='bfloat16 in trunk and adapters')
-    for name, (text, _) in VARIANTS.items():
-        parser.add_argument(f'--{name}', action='store_true', help=f'each config also {text}')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast of the whole model')
+    for name, variant in VARIANTS.items():
+        text = f'each config also {variant.text}'
+        parser.add_argument(f'--{name}', action='store_true', help=text)
+    parser.add_argument('--together', action='store_true', help='the four above in one')
     parser.add_argument('--no-inference', action='store_true', help='training steps alone')
     parser.add_argument('--profile', action='store_true', help='time by operator')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')
@@ -110,8 +124,8 @@ def main() -> None:
     if len(configs) < len(args.configs) * len(args.tuners or [None]):
         given = ', '.join([*args.configs, *(args.tuners or [])])
         raise InvalidSettingError(f'A config or tuner is named twice: {given}.')
-    header = bench.header(args.device, args.threads, args.repeats, args.bf16, 'wall')
-    header |= {'size': list(args.size), 'batch': args.batch}
+    header = bench.header(args.device, args.threads, args.repeats, args.bf16 or args.amp, 'wall')
+    header |= {'size': list(args.size), 'batch': args.batch, 'amp': args.amp}
     for name, value in header.items():
         print(f'{name}: {value}')
     peaks = {name: peak(config, args) for name, config in configs.items()}
@@ -146,8 +160,10 @@ def load(args: argparse.Namespace, path: str, tuner: str | None) -> Config:
     if 'trunk' not in backbone:
         raise InvalidSettingError(f'{path} has no model.backbone.trunk: nothing to adapt there.')
     backbone.trunk.weights = 'random'
-    if args.bf16:
+    if args.bf16 or args.amp:
         backbone.autocast = 'bfloat16'
+    if args.amp:
+        config.optim_wrapper.type = 'mmsigma.BFloat16OptimWrapper'
     return config
 
 
@@ -155,8 +171,9 @@ def build(config: Config, args: argparse.Namespace) -> tuple[nn.Module, dict[str
     """The config's model in training mode, and a batch for its data preprocessor."""
     torch.manual_seed(0)
     init_default_scope(config.get('default_scope', 'mmengine'))
-    model = MODELS.build(config.model)
-    model.init_weights()
+    with torch.device(args.device):  # where random weights of large trunks are made faster
+        model = MODELS.build(config.model)
+        model.init_weights()
     for name, parameter in model.named_parameters():
         if '.adapters.' in name and not parameter.any():  # as after some training
             nn.init.normal_(parameter, std=0.02)
@@ -183,17 +200,18 @@ def copies(data: Mapping[str, Any]) -> list[Any]:
     return [sample.clone() for sample in data['data_samples']]
 
 
-def inference(model: nn.Module, data: Mapping[str, Any]) -> None:
+def inference(model: nn.Module, data: Mapping[str, Any], amp: bool) -> None:
     """From images to predictions."""
-    with torch.no_grad():
+    device = next(model.parameters()).device.type
+    with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=amp):
         model.test_step({**data, 'data_samples': copies(data)})
-    bench.synchronize(next(model.parameters()).device.type)
+    bench.synchronize(device)
 
 
 def product_rate(args: argparse.Namespace) -> float:
     """Operations per second of one large matrix product; the best of several."""
     side = 8192 if args.device == 'cuda' else 2048
-    dtype = torch.bfloat16 if args.bf16 else torch.float32
+    dtype = torch.bfloat16 if args.bf16 or args.amp else torch.float32
     matrix = torch.randn(side, side, device=args.device).to(dtype)
     seconds = []
     for _ in range(8):
@@ -227,14 +245,16 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
         model, data = build(config, args)
         wrapper = optimiser(model, config)
         built[name], operations[name] = (model, data, wrapper), counted(model, data, wrapper)
-    for option, (_, change) in VARIANTS.items():
-        if getattr(args, option.replace('-', '_')):
-            for name, config in configs.items():
-                model, data = build(config, args)
-                change(model)
-                variant = f'{name}, {option}'
-                built[variant] = model, data, optimiser(model, config)
-                operations[variant] = operations[name]  # the same: how they are done differs
+    for label, variants in chosen(args).items():
+        for name, config in configs.items():
+            try:
+                model, own, data = varied(config, variants, args)
+            except InvalidSettingError as error:
+                bench.say(f'{name}, {label}: {error}')
+                continue
+            variant = f'{name}, {label}'
+            built[variant] = model, data, optimiser(model, own)
+            operations[variant] = operations[name]  # the same: how they are done differs
     seconds, warmup = in_turns(built, args)
 
     floors = [n for n, c in configs.items() if c.model.backbone.tuner.type == 'BitFit']
@@ -256,6 +276,33 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
         if args.profile:
             rows[name]['operators'] = profiled(*built[name], args.device)
     return rows
+
+
+def chosen(args: argparse.Namespace) -> dict[str, list[Variant]]:
+    """What runs besides the configs themselves, by what the tables call it."""
+    named = [name for name in VARIANTS if getattr(args, name.replace('-', '_'))]
+    found = {name: [VARIANTS[name]] for name in named}
+    if args.together:
+        found['together'] = list(VARIANTS.values())
+    return found
+
+
+def varied(
+    config: Config, variants: Sequence[Variant], args: argparse.Namespace
+) -> tuple[nn.Module, Config, dict[str, Any]]:
+    """A model with changes, its config, and a batch.
+
+    Raises:
+        InvalidSettingError: Its tuner trains the trunk, which half precision forbids.
+    """
+    own = copy.deepcopy(config)
+    for variant in variants:
+        own.merge_from_dict(variant.settings)
+    model, data = build(own, args)
+    for variant in variants:
+        if variant.change is not None:
+            variant.change(model)
+    return model, own, data
 
 
 def profiled(
@@ -298,7 +345,7 @@ def in_turns(
                 if kind == 'train':
                     train_step(model, data, wrapper)
                 else:
-                    inference(model, data)
+                    inference(model, data, args.amp)
                 taken = time.perf_counter() - start
                 if turn < 0:
                     warmup[name][kind] = taken

@@ -44,16 +44,17 @@ def check_strategy(config: Config) -> None:
 
     Raises:
         InvalidSettingError: DeepSpeed is not installed or too new, PyTorch is too old to shard,
-            there is no launcher, or blocks would be compiled whose weights come and go.
+            there is no launcher, or passes would be compiled or recorded whose weights come and go.
     """
     name = strategy_of(config)
     backbone = (config.get('model') or {}).get('backbone') or {}
-    if name in (*_FOLDERS, 'FSDP2Strategy') and backbone.get('compile'):
-        raise InvalidSettingError(
-            f'model.backbone.compile with strategy {name}: weights are gathered when layers are '
-            'called, and in compiled blocks no layer is. Set model.backbone.compile=False, or '
-            'take --strategy ddp.'
-        )
+    for option, what in (('compile', 'compiled blocks'), ('cuda_graphs', 'recorded passes')):
+        if name in (*_FOLDERS, 'FSDP2Strategy') and backbone.get(option):
+            raise InvalidSettingError(
+                f'model.backbone.{option} with strategy {name}: weights are gathered when layers '
+                f'are called, and in {what} no layer is. Set model.backbone.{option}=False, or '
+                'take --strategy ddp.'
+            )
     if name == DEEPSPEED:
         _check_deepspeed(backbone)
     if name == 'FSDP2Strategy' and not _has_fsdp2():

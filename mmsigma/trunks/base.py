@@ -76,6 +76,12 @@ class Trunk(nn.Module, ABC):
         if dtype == int8.NAME:
             int8.quantise(model)
         self.model = model.to(DTYPES.get(dtype, torch.float32))
+        if self.dtype != torch.float32:
+            for module in model.modules():
+                # timm's own switch. Under autocast norms would widen what they read, and the next
+                # layer narrow it again, for the same result.
+                if hasattr(module, '_fast_norm'):
+                    module._fast_norm = True
         # The very parameters, not copies: only what the family leaves out from here on is kept
         # alive by this, so that weights() is whole.
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())

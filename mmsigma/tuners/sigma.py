@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.injection import Site, resolve_indices, resolve_positions
+from mmsigma.kernels import fused
 from mmsigma.layout import TokenLayout
 from mmsigma.registry import TUNERS
 from mmsigma.tuners.base import (
@@ -67,6 +68,7 @@ class ScaleAdaptiveFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.gate_kind = gate
+        self.sizes = list(kernel_sizes)
         self.fast = form == 'fast' and gate != 'spatial'
         self.scales = nn.ModuleList(
             nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in kernel_sizes
@@ -109,6 +111,7 @@ class ScaleAdaptiveFusion(nn.Module):
         conv.weight.copy_(kernel.unsqueeze(1))
         conv.bias.copy_(bias)
         self.scales = nn.ModuleList([conv])
+        self.sizes = [largest]
         if self.gate_kind == 'static':
             del self.logits
         self.gate_kind = 'mean'
@@ -215,7 +218,19 @@ class SIGMAAdapter(nn.Module):
         return self._update(tokens, layout)
 
     def _update(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
-        z = self.down(self.norm(tokens))
+        z = self.down(fused.normed(self.norm, tokens))
+        if fused.fuses(self.fusion, self.modulation, z):
+            activated = fused.activated(self.fusion, self.modulation, z, layout)
+        else:
+            activated = F.gelu(self._modulated(z, layout))
+        activated = self.dropout(activated)
+        if isinstance(self.scale, float):
+            update = self.up(activated)
+            return update if self.scale == 1 else update * self.scale
+        # Scaling the small weight instead of the wide update gives the same result.
+        return F.linear(activated, self.up.weight * self.scale[:, None], self.up.bias * self.scale)
+
+    def _modulated(self, z: Tensor, layout: TokenLayout) -> Tensor:
         head, grid = layout.split(z)
         if self.fusion is not None:
             grid = self.fusion(grid, layout.height, layout.width)
@@ -223,13 +238,7 @@ class SIGMAAdapter(nn.Module):
             gamma, beta = self.modulation(grid, head[:, 0] if self.read_class_token else None)
             grid = torch.addcmul(beta, grid, gamma)
             head = torch.addcmul(beta, head, gamma) if layout.prefix else head
-        modulated = torch.cat([head, grid], dim=1) if layout.prefix else grid
-        activated = self.dropout(F.gelu(modulated))
-        if isinstance(self.scale, float):
-            update = self.up(activated)
-            return update if self.scale == 1 else update * self.scale
-        # Scaling the small weight instead of the wide update gives the same result.
-        return F.linear(activated, self.up.weight * self.scale[:, None], self.up.bias * self.scale)
+        return torch.cat([head, grid], dim=1) if layout.prefix else grid
 
 
 @TUNERS.register_module()

@@ -16,7 +16,7 @@ from mmsigma.compiled import Compiled
 from mmsigma.layout import TokenLayout
 from mmsigma.recompute import recomputed
 from mmsigma.tuners.sigma import FORMS, GATES
-from tests.rounding import Exact, results
+from tests.rounding import DEVICES, Exact, results
 from tests.tiny import TUNERS, backbone, shake
 
 WIDTH, LAYOUT = 32, TokenLayout(8, 9, 2, class_token=True)
@@ -24,6 +24,7 @@ SEEDS = range(3)
 ADAPTERS: dict[str, dict[str, Any]] = {
     'Mona': TUNERS['Mona'],
     **{f'SIGMA-{g}': {**TUNERS['SIGMA'], 'gate': g, 'scale': 'learned'} for g in GATES},
+    'SIGMA-16': {**TUNERS['SIGMA'], 'bottleneck': 16},  # wide enough for the kernels of a GPU
 }
 # Each step of an adapter rounds its result once more; found are 0.8 to 1.9 units. In float32 sums
 # are rounded too, term by term, which autocast's products of halves leave to float32: 2 to 4.1.
@@ -58,38 +59,45 @@ def exact(adapter: str, seed: int) -> Exact:
     return Exact(module(adapter, 'plain', seed), called, tokens(seed), seed)
 
 
-def check(adapter: str, form: str, dtype: str, call: Callable[..., Tensor] = called) -> None:
+def check(
+    adapter: str, form: str, dtype: str, device: str, call: Callable[..., Tensor] = called
+) -> None:
     """The root of the mean square of the errors over the seeds, of each result."""
 
     def run(own: nn.Module, given: Tensor) -> Tensor:
-        with torch.autocast('cpu', getattr(torch, dtype), enabled=dtype != 'float32'):
+        with torch.autocast(device, getattr(torch, dtype), enabled=dtype != 'float32'):
             return call(own, given)
 
     errors: dict[str, list[float]] = {}
     for seed in SEEDS:
-        found = results(module(adapter, form, seed), run, tokens(seed), seed)
+        found = results(module(adapter, form, seed), run, tokens(seed), seed, device=device)
         for name, error in exact(adapter, seed).errors(found, dtype).items():
             errors.setdefault(name, []).append(error)
     for name, each in errors.items():
         assert torch.tensor(each).square().mean().sqrt() < ALLOWED[dtype], (name, each)
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', ALLOWED)
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('adapter', ADAPTERS)
-def test_forms(adapter: str, form: str, dtype: str) -> None:
-    check(adapter, form, dtype)
+def test_forms(adapter: str, form: str, dtype: str, device: str) -> None:
+    check(adapter, form, dtype, device)
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', ALLOWED)
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('adapter', ['Mona', 'SIGMA-channel'])
-def test_computed_again_in_the_backward_pass(adapter: str, form: str, dtype: str) -> None:
-    check(adapter, form, dtype, again)
+@pytest.mark.parametrize('adapter', ['Mona', 'SIGMA-channel', 'SIGMA-16'])
+def test_computed_again_in_the_backward_pass(
+    adapter: str, form: str, dtype: str, device: str
+) -> None:
+    check(adapter, form, dtype, device, again)
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', ALLOWED)
 @pytest.mark.parametrize('form', FORMS)
-@pytest.mark.parametrize('adapter', ['Mona', 'SIGMA-channel'])
-def test_compiled(adapter: str, form: str, dtype: str) -> None:
-    check(adapter, form, dtype, Compiled(called, {'backend': 'eager'}))
+@pytest.mark.parametrize('adapter', ['Mona', 'SIGMA-channel', 'SIGMA-16'])
+def test_compiled(adapter: str, form: str, dtype: str, device: str) -> None:
+    check(adapter, form, dtype, device, Compiled(called, {'backend': 'eager'}))
