@@ -119,6 +119,7 @@ def load_config(args: argparse.Namespace) -> Config:
     elif not config.get('work_dir'):
         config.work_dir = str(Path('work_dirs') / Path(config.filename).stem)
     _add_plugin(config)
+    _group_parameters(config)
     return config
 
 
@@ -165,6 +166,13 @@ def _add_plugin(config: Config) -> None:
             *(config.get('custom_hooks') or []),
             ConfigDict(type=f'mmsigma.{GUARD}'),
         ]
+
+
+def _group_parameters(config: Config) -> None:
+    """One group for all parameters of equal settings, where a config does not say how."""
+    wrapper = config.get('optim_wrapper') or {}
+    if wrapper.get('paramwise_cfg') and 'constructor' not in wrapper:
+        wrapper.constructor = 'mmsigma.GroupedOptimWrapperConstructor'
 
 
 def add_training_hooks(config: Config) -> None:

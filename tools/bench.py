@@ -104,7 +104,9 @@ def build(case: Case, tuner: Mapping[str, Any], device: str) -> tuple[nn.Module,
     trunk = dict(
         type='TimmViT', model_name=case.model, weights='random', model_args=case.model_args
     )
-    model = AdaptedBackbone(trunk=trunk, tuner=tuner).to(device).train()
+    with torch.device(device):  # where random weights of large trunks are made faster
+        model = AdaptedBackbone(trunk=trunk, tuner=tuner)
+    model = model.to(device).train()
     for parameter in model.adapters.parameters():
         if not parameter.any():  # as after some training: nothing is multiplied by zero
             nn.init.normal_(parameter, std=0.02)

@@ -2,8 +2,8 @@
 
     python tools/benchmark.py CONFIG ... [--size HEIGHTxWIDTH] [--batch N] [--bf16] [--json OUT]
                               [--tuners NAME ...] [--amp] [--profile]
-                              [--compile] [--channels-last] [--cuda-graphs] [--half-trunk]
-                              [--together]
+                              [--compile] [--channels-last] [--cuda-graphs] [--fused]
+                              [--half-trunk] [--together]
 
 Weights are random and no data is read. A training step is MMEngine's ``train_step`` on images of
 noise with a few objects: data preprocessor, forward, losses, backward, and the config's own
@@ -15,9 +15,9 @@ optimiser at a rate of zero. Inference is mmseg's or mmdet's ``test_step``.
   step reaches of the rate of one large matrix product, timed here in the same precision.
 - Peak memory is what the first steps take on top of the model: activations, gradients, state of
   the optimiser. It is measured as ``tools/bench.py`` does, which times backbones alone.
-- ``--compile``, ``--channels-last``, ``--cuda-graphs`` and ``--half-trunk`` run each config once
-  more, so; ``--together`` once more with all of them. Seconds of the first turn are in the JSON,
-  with the time that compiling took.
+- ``--compile``, ``--channels-last``, ``--cuda-graphs``, ``--fused`` and ``--half-trunk`` run each
+  config once more, so; ``--together`` once more with all of them. Seconds of the first turn are in
+  the JSON, with the time that compiling took.
 - ``--tuners`` runs each config with each of these tuners. ``--profile`` says at the end where
   a training step of each spends its time, by operator.
 """
@@ -70,6 +70,9 @@ VARIANTS = {
     'cuda-graphs': Variant(
         'with model.backbone.cuda_graphs=True', {'model.backbone.cuda_graphs': True}
     ),
+    'fused': Variant(
+        'with optim_wrapper.optimizer.fused=True', {'optim_wrapper.optimizer.fused': True}
+    ),
     'half-trunk': Variant('with model.backbone.trunk.dtype=bfloat16, where it may train', HALF),
 }
 
@@ -92,7 +95,7 @@ def parse_args() -> argparse.Namespace:
     for name, variant in VARIANTS.items():
         text = f'each config also {variant.text}'
         parser.add_argument(f'--{name}', action='store_true', help=text)
-    parser.add_argument('--together', action='store_true', help='the four above in one')
+    parser.add_argument('--together', action='store_true', help='the five above in one')
     parser.add_argument('--no-inference', action='store_true', help='training steps alone')
     parser.add_argument('--profile', action='store_true', help='time by operator')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')

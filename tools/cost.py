@@ -1,13 +1,14 @@
 """Cost of a training step against the size of image and trunk, without head and optimiser.
 
     python tools/cost.py [--models NAME ...] [--sizes PIXELS ...] [--max-tflops N]
-                         [--json OUT] [--plot OUT.png] [--write PAGE]
+                         [--counts JSON] [--json OUT] [--plot OUT.png] [--write PAGE]
 
 Full fine-tuning, biases alone and SIGMA on timm's ViTs with random weights, square images. A step
 is that of tools/bench.py. Seconds are medians over rounds in which the three run in turns. On a
 CPU, memory is counted, from shapes alone: weights, and what the forward pass keeps for the backward
 pass; on a GPU it is the peak of a step, weights included. Points with more operations than
---max-tflops, or that do not fit a GPU, are not timed: they are missing, not estimated.
+--max-tflops, or that do not fit a GPU, are not timed: they are missing, not estimated. Counting
+takes minutes for large trunks; ``--counts`` takes it from an earlier report, of any machine.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from mmsigma import launch
 from mmsigma.analysis import plots
 from mmsigma.analysis.pages import put
 from mmsigma.analysis.step_cost import count, exponent
+from mmsigma.errors import InvalidSettingError
 from mmsigma.files import write
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -61,6 +63,7 @@ def parse_args() -> argparse.Namespace:
         '--clock', choices=sorted(bench.CLOCKS), default='wall',
         help='cpu: processor time; with --threads 1',
     )  # fmt: skip
+    parser.add_argument('--counts', type=Path, metavar='JSON', help='an earlier --json')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')
     parser.add_argument('--plot', type=Path, metavar='OUT', help='write a PNG')
     parser.add_argument('--write', metavar='PAGE', help='put the tables into their place in a page')
@@ -80,7 +83,7 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     low = args.device == 'cuda'
-    points = [point for model in args.models for point in counted(args, model)]
+    points = recounted(args) if args.counts else [p for m in args.models for p in counted(args, m)]
     timed = [p for p in points if args.max_tflops is None or p['tflops']['full'] <= args.max_tflops]
     total = (args.repeats + 1) * sum(sum(p['tflops'].values()) for p in timed)
     bench.say(f'{len(timed)} of {len(points)} points are timed: {total:.1f} TFLOP in all')
@@ -98,6 +101,25 @@ def main() -> None:
         put(args.write, 'tools/cost.py', text)
 
 
+def recounted(args: argparse.Namespace) -> list[Point]:
+    """What an earlier report has counted of these models and sizes, and nothing that it timed.
+
+    Raises:
+        InvalidSettingError: It lacks a model or a size, or is of another batch.
+    """
+    points = json.loads(args.counts.read_text(encoding='utf-8'))['points']
+    found = {(p['model'], p['side'], p['batch']): p for p in points}
+    wanted = [(model, side, args.batch) for model in args.models for side in args.sizes]
+    missing = [key for key in wanted if key not in found]
+    if missing or args.model_args:
+        raise InvalidSettingError(
+            f'{args.counts} has not counted {missing or args.model_args}; it has '
+            f'{sorted(found)}. Leave --counts out to count anew.'
+        )
+    own = [{**found[key], 'seconds': None} for key in wanted]
+    return [{**p, 'memory_gib': None} if args.device == 'cuda' else p for p in own]
+
+
 def counted(args: argparse.Namespace, model: str) -> list[Point]:
     """What can be counted of a model, by size."""
     trunk = dict(type='TimmViT', model_name=model, model_args=args.model_args)
@@ -108,6 +130,7 @@ def counted(args: argparse.Namespace, model: str) -> list[Point]:
         {
             'model': model,
             'side': side,
+            'batch': args.batch,
             'parameters': found['full'][i].parameters,
             'tflops': {name: f[i].flops / TERA for name, f in found.items()},
             'seconds': None,

@@ -22,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.optim.grouped import merged
 from mmsigma.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
@@ -107,16 +108,13 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             return
         factors, base = self._factors(module), self.optimizer_cfg['lr']
         owners = {id(p): (m, name) for m in module.modules() for name, p in m._parameters.items()}
-        groups: dict[str, dict[str, Any]] = {}
         for group in params:
-            (parameter,) = group.pop('params')
+            (parameter,) = group['params']
             group['lr'] = group.get('lr', base) * factors.get(id(parameter), 1)
             decay = self._decay_mult(parameter, *owners[id(parameter)])
             if self.base_wd is not None and decay is not None and 'decay_mult' not in group:
                 group['weight_decay'] = self.base_wd * decay
-            alike = repr(sorted(group.items()))
-            groups.setdefault(alike, {**group, 'params': []})['params'].append(parameter)
-        params[:] = groups.values()
+        params[:] = merged(params)
 
     def _factors(self, model: nn.Module) -> dict[int, float]:
         """The factor of each trunk parameter's rate, by the parameter's id."""

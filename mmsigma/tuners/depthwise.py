@@ -29,7 +29,7 @@ def one_kernel(scales: Sequence[nn.Conv2d], weights: Tensor) -> tuple[Tensor, Te
         [F.pad(conv.weight[:, 0], [(largest - conv.kernel_size[0]) // 2] * 4) for conv in scales]
     )
     tap = padded.new_zeros(largest, largest)
-    tap[largest // 2, largest // 2] = 1
+    tap[largest // 2, largest // 2].fill_(1)  # an assignment would copy a number from the CPU
     biases = torch.stack([cast(Tensor, conv.bias) for conv in scales])
     # Plain sums over K: einsum would run one tiny matrix product per channel.
     kernel = (weights[..., None, None] * padded).sum(dim=-4) + tap
