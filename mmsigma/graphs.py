@@ -23,7 +23,7 @@ class _Call(nn.Module):
         self.backbone = backbone  # whose parameters PyTorch's function looks for
         self.run = run
         enabled, dtype = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
-        self.autocast = {'dtype': dtype, 'enabled': enabled, 'cache_enabled': False}
+        self.autocast: dict[str, Any] = {'dtype': dtype, 'enabled': enabled, 'cache_enabled': False}
 
     def forward(self, images: Tensor) -> Maps:
         with torch.autocast('cuda', **self.autocast):

@@ -170,7 +170,7 @@ def _add_plugin(config: Config) -> None:
 
 def _group_parameters(config: Config) -> None:
     """One group for all parameters of equal settings, where a config does not say how."""
-    wrapper = config.get('optim_wrapper') or {}
+    wrapper: Any = config.get('optim_wrapper') or {}
     if wrapper.get('paramwise_cfg') and 'constructor' not in wrapper:
         wrapper.constructor = 'mmsigma.GroupedOptimWrapperConstructor'
 

@@ -28,14 +28,14 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import bench
 import noise
 import torch
+import variants
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -48,33 +48,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmsigma import launch
 from mmsigma.analysis.step_cost import FLOP_FORMULAS
 from mmsigma.errors import InvalidSettingError
-from mmsigma.hooks.channels_last import channels_last
 
 TERA = 1e12
 OPERATORS = 15  # that a profile names
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What an option changes: settings of the config, or the model that is built."""
-
-    text: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    change: Callable[[nn.Module], None] | None = None
-
-
-HALF = {'model.backbone.trunk.dtype': 'bfloat16'}
-VARIANTS = {
-    'compile': Variant('with model.backbone.compile=True', {'model.backbone.compile': True}),
-    'channels-last': Variant('with mmsigma.ChannelsLastHook', change=channels_last),
-    'cuda-graphs': Variant(
-        'with model.backbone.cuda_graphs=True', {'model.backbone.cuda_graphs': True}
-    ),
-    'fused': Variant(
-        'with optim_wrapper.optimizer.fused=True', {'optim_wrapper.optimizer.fused': True}
-    ),
-    'half-trunk': Variant('with model.backbone.trunk.dtype=bfloat16, where it may train', HALF),
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -92,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--bf16', action='store_true', help='bfloat16 in trunk and adapters')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast of the whole model')
-    for name, variant in VARIANTS.items():
+    for name, variant in variants.VARIANTS.items():
         text = f'each config also {variant.text}'
         parser.add_argument(f'--{name}', action='store_true', help=text)
     parser.add_argument('--together', action='store_true', help='the five above in one')
@@ -248,13 +224,13 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
         model, data = build(config, args)
         wrapper = optimiser(model, config)
         built[name], operations[name] = (model, data, wrapper), counted(model, data, wrapper)
-    for label, variants in chosen(args).items():
+    for label, wanted in variants.chosen(args).items():
         for name, config in configs.items():
-            try:
-                model, own, data = varied(config, variants, args)
-            except InvalidSettingError as error:
-                bench.say(f'{name}, {label}: {error}')
+            fitting = variants.fitting(wanted, config)
+            if not fitting:
+                bench.say(f'{name}, {label}: what trains is not stored in half precision')
                 continue
+            model, own, data = varied(config, fitting, args)
             variant = f'{name}, {label}'
             built[variant] = model, data, optimiser(model, own)
             operations[variant] = operations[name]  # the same: how they are done differs
@@ -281,28 +257,15 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
     return rows
 
 
-def chosen(args: argparse.Namespace) -> dict[str, list[Variant]]:
-    """What runs besides the configs themselves, by what the tables call it."""
-    named = [name for name in VARIANTS if getattr(args, name.replace('-', '_'))]
-    found = {name: [VARIANTS[name]] for name in named}
-    if args.together:
-        found['together'] = list(VARIANTS.values())
-    return found
-
-
 def varied(
-    config: Config, variants: Sequence[Variant], args: argparse.Namespace
+    config: Config, changes: Sequence[variants.Variant], args: argparse.Namespace
 ) -> tuple[nn.Module, Config, dict[str, Any]]:
-    """A model with changes, its config, and a batch.
-
-    Raises:
-        InvalidSettingError: Its tuner trains the trunk, which half precision forbids.
-    """
+    """A model with changes, its config, and a batch."""
     own = copy.deepcopy(config)
-    for variant in variants:
+    for variant in changes:
         own.merge_from_dict(variant.settings)
     model, data = build(own, args)
-    for variant in variants:
+    for variant in changes:
         if variant.change is not None:
             variant.change(model)
     return model, own, data

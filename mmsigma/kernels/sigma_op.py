@@ -10,6 +10,7 @@ import triton
 from torch import Tensor
 
 from mmsigma.kernels import sigma as kernels
+from mmsigma.kernels import sigma_grad as gradients
 
 BLOCK = 64  # tokens of a tile
 CHUNK = 384  # tokens of a sum for the gradient of a kernel
@@ -87,7 +88,7 @@ def _forward(
     tokens, taps = height * width, max(sizes) ** 2
     prefix, tiles = whole - tokens, triton.cdiv(whole, BLOCK)
     gate, hidden, wide = len(gate1), len(modulation1), modulation1.shape[1]
-    small = dict(dtype=torch.float32, device=z.device)
+    small: Any = dict(dtype=torch.float32, device=z.device)
     mean = torch.empty(batch, channels, **small)
     gate_hidden = torch.empty(batch, gate, **small)
     weights = torch.empty(batch, len(sizes), channels, **small)
@@ -130,7 +131,7 @@ _operator = torch.library.custom_op('mmsigma::sigma_core', _forward, mutates_arg
 def _(z: Tensor, flat: Tensor, gate1: Tensor, *others: Any) -> tuple[Tensor, ...]:
     modulation1, (sizes, height, width) = others[5], others[9:]
     batch, channels = z.shape[0], z.shape[2]
-    small = dict(dtype=torch.float32)
+    small: Any = dict(dtype=torch.float32)
     return (
         torch.empty_like(z, memory_format=torch.contiguous_format),
         z.new_empty(batch, height * width, channels),
@@ -173,7 +174,7 @@ def _gradients(
     tokens, taps = height * width, max(sizes) ** 2
     prefix, tiles = whole - tokens, triton.cdiv(whole, BLOCK)
     gate, hidden, wide = len(gate1), len(modulation1), modulation1.shape[1]
-    small = dict(dtype=torch.float32, device=z.device)
+    small: Any = dict(dtype=torch.float32, device=z.device)
     counts = _counts(flat, channels, gate, wide, hidden, len(sizes))
     row = sum(counts)
     packed = torch.empty(batch, row, **small)
@@ -187,27 +188,27 @@ def _gradients(
     of_taps = torch.empty(batch, chunks, taps + 1, channels, **small)
     strides = z.stride(0), z.stride(1)
     with _on(z.device):
-        kernels.activate_grad[(batch, tiles)](
+        gradients.activate_grad[(batch, tiles)](
             grad, fused, scales, d_fused, sums, whole, tiles, C=channels, BLOCK=BLOCK
         )
-        kernels.modulate_grad[(batch,)](
+        gradients.modulate_grad[(batch,)](
             sums, descriptor, modulation_hidden, modulation1, modulation2, d_descriptor, packed,
             tokens, tiles, row,
             C=channels, D=wide, M=hidden, MP=triton.next_power_of_2(hidden),
         )  # fmt: skip
-        kernels.mix_grad[(batch, tiles)](
+        gradients.mix_grad[(batch, tiles)](
             d_fused, d_descriptor, conv, mix, dz, d_conv, outer, prefix, tokens, tiles,
             C=channels, D=wide, BLOCK=BLOCK,
         )  # fmt: skip
-        kernels.image_grad[(batch, triton.cdiv(tokens, BLOCK))](
+        gradients.image_grad[(batch, triton.cdiv(tokens, BLOCK))](
             d_conv, kernel, dz, prefix, height, width, tokens, taps,
             C=channels, K=largest, BLOCK=BLOCK,
         )  # fmt: skip
-        kernels.kernel_grad[(batch * largest, chunks)](
+        gradients.kernel_grad[(batch * largest, chunks)](
             d_conv, z, of_taps, *strides, prefix, height, width, tokens, taps, chunks, CHUNK,
             C=channels, K=largest, KP=triton.next_power_of_2(largest), BLOCK=16, num_warps=8,
         )  # fmt: skip
-        kernels.gate_grad[(batch,)](
+        gradients.gate_grad[(batch,)](
             of_taps, flat, _places(tuple(sizes), channels, z.device), mean, gate_hidden, weights,
             gate1, gate2, d_mean, packed,
             tokens, len(flat), len(flat) - len(sizes) * channels, taps, chunks,
@@ -243,10 +244,10 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(gradients: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(compute: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     _, flat, gate1, gate2, mix, modulation1, modulation2 = saved[:7]
-    dz, mixing, row = gradients(grad, *saved, *ctx.sizes)
+    dz, mixing, row = compute(grad, *saved, *ctx.sizes)
     channels, scales = len(mix), len(ctx.sizes[0])
     wide, hidden = modulation1.shape[1], len(modulation1)
     counts = _counts(flat, channels, len(gate1), wide, hidden, scales)

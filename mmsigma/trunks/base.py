@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +81,7 @@ class Trunk(nn.Module, ABC):
                 # timm's own switch. Under autocast norms would widen what they read, and the next
                 # layer narrow it again, for the same result.
                 if hasattr(module, '_fast_norm'):
-                    module._fast_norm = True
+                    module._fast_norm = cast(Any, True)
         # The very parameters, not copies: only what the family leaves out from here on is kept
         # alive by this, so that weights() is whole.
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
