@@ -48,7 +48,7 @@ class Graphs:
 
     def __call__(self, backbone: nn.Module, run: Callable[[Tensor], Maps], images: Tensor) -> Maps:
         """``run(images)``, which is a pass of ``backbone``; of images on a GPU from a graph."""
-        if not images.is_cuda or images.requires_grad or torch.cuda.is_current_stream_capturing():
+        if not images.is_cuda or images.requires_grad or torch.compiler.is_compiling():
             return run(images)
         if any(waits() is not None for waits in self._waiting):
             return run(images)

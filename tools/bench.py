@@ -47,6 +47,7 @@ VARIANTS: Variants = {
     'SIGMA fast': dict(type='SIGMA', form='fast'),
 }
 ROLES = {'Full': 'ceiling', 'BitFit': 'floor', 'Frozen': 'no gradient'}
+TRAIN_TRUNKS = ('Full', 'Partial', 'BitFit', 'NormTuning')  # parameters of the trunk itself
 TUNERS = Path(__file__).parents[1] / 'configs/_base_/tuners'
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 M_MMAP_THRESHOLD = -3  # of malloc.h

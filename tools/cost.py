@@ -90,6 +90,7 @@ def main() -> None:
     for model in args.models:
         measure([p for p in timed if p['model'] == model], args, low)
     header = bench.header(args.device, args.threads, args.repeats, low, args.clock)
+    header['model_args'] = args.model_args
     report = {'header': header, 'points': points, 'exponents': exponents(points)}
     text = tables(report, args.device)
     print(text)
@@ -107,14 +108,16 @@ def recounted(args: argparse.Namespace) -> list[Point]:
     Raises:
         InvalidSettingError: It lacks a model or a size, or is of another batch.
     """
-    points = json.loads(args.counts.read_text(encoding='utf-8'))['points']
+    report = json.loads(args.counts.read_text(encoding='utf-8'))
+    points, made_with = report['points'], report['header']['model_args']
     found = {(p['model'], p['side'], p['batch']): p for p in points}
     wanted = [(model, side, args.batch) for model in args.models for side in args.sizes]
     missing = [key for key in wanted if key not in found]
-    if missing or args.model_args:
+    if missing or made_with != args.model_args:
         raise InvalidSettingError(
-            f'{args.counts} has not counted {missing or args.model_args}; it has '
-            f'{sorted(found)}. Leave --counts out to count anew.'
+            f'{args.counts} has not counted {missing or wanted} of --model-args '
+            f'{args.model_args}; it has {sorted(found)} of {made_with}. Leave --counts out to '
+            'count anew.'
         )
     own = [{**found[key], 'seconds': None} for key in wanted]
     return [{**p, 'memory_gib': None} if args.device == 'cuda' else p for p in own]

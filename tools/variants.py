@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import bench
 from mmengine.config import Config
 from torch import nn
 
@@ -47,5 +48,5 @@ def chosen(args: argparse.Namespace) -> dict[str, list[Variant]]:
 
 def fitting(wanted: Sequence[Variant], config: Config) -> list[Variant]:
     """Those that a config can take: what trains is not stored in half precision."""
-    whole = config.model.backbone.tuner.type in ('Full', 'Partial', 'BitFit', 'NormTuning')
+    whole = config.model.backbone.tuner.type in bench.TRAIN_TRUNKS
     return [variant for variant in wanted if variant.settings is not HALF or not whole]

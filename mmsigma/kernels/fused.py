@@ -12,6 +12,7 @@ from mmsigma.layout import TokenLayout
 FORMATS = (torch.float32, torch.bfloat16, torch.float16)
 WIDTHS = (16, 32, 64, 128)  # of bottlenecks: tiles are powers of two, and fit into registers
 LARGEST = 11  # side of a kernel
+WIDEST = 128  # hidden layer of gate or modulation
 _TRITON = find_spec('triton') is not None
 
 
@@ -37,6 +38,7 @@ def fuses(fusion: Any, modulation: Any, z: Tensor) -> bool:
         and fusion.gate_kind == 'channel'
         and fusion.mix.weight.dtype == torch.float32
         and max(fusion.sizes) <= LARGEST
+        and max(fusion.gate[0].out_features, modulation.mlp[0].out_features) <= WIDEST
         and _runs(z.device)
     )
 
@@ -48,6 +50,7 @@ def normed(norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
         and tokens.is_cuda
         and torch.is_autocast_enabled('cuda')
         and tokens.dtype in FORMATS
+        and tokens.shape[-1] <= 4096  # a row is one tile
         and norm.weight.dtype == torch.float32
         and norm.bias is not None
         and _runs(tokens.device)

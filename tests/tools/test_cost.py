@@ -42,6 +42,22 @@ def test_exponent() -> None:
     assert exponent([], []) is None
 
 
+def check_counts(place, out, report, options) -> None:
+    """A second run takes the counts of the first, and times anew."""
+    again = place.root / 'again.json'
+    few = [*options[: options.index('--sizes')], '--sizes', '32', '64', '--repeats', '2']
+    done = place.spawn('cost', *few, '--counts', out, '--json', again)
+    assert done.returncode == 0, done.stderr
+    assert 'counted' not in done.stderr
+    found = json.loads(again.read_text())['points']
+    assert [p['tflops'] for p in found] == [
+        p['tflops'] for p in report['points'] if p['side'] < 512
+    ]
+    assert all(len(p['all_seconds']['SIGMA']) == 2 for p in found)
+    done = place.spawn('cost', *few, '--sizes', '96', '--counts', out)
+    assert done.returncode == 1 and 'has not counted' in done.stderr
+
+
 @pytest.mark.slow
 def test_tables_and_plot(place) -> None:
     """Points above the limit are missing; tables, plot and JSON tell the same."""
@@ -55,6 +71,7 @@ def test_tables_and_plot(place) -> None:
     assert done.returncode == 0, done.stderr
     assert '4 of 6 points are timed' in done.stderr
     report = json.loads(out.read_text())
+    check_counts(place, out, report, options)
     for point in report['points']:
         assert (point['seconds'] is None) == (point['side'] == 512)
         assert point['memory_gib']['full'] > point['memory_gib']['bias only'] > 0
