@@ -1,5 +1,5 @@
-# What low precision costs in accuracy: SIGMA on CamVid at 448x336, each setting with the same seeds.
-# For a GPU. Rates as in camvid_peft_inside.py.
+# What low precision costs in accuracy: SIGMA on CamVid at 448x336, each setting with the same
+# seeds. For a GPU. Rates as in camvid_peft_inside.py.
 leaf = '../camvid/sigma_dinov2-s_fcn_camvid-448x336.py'
 settings = ['../_base_/schedules/adamw_150.py']
 backbone, wrapper = 'model.backbone.', 'optim_wrapper.'
