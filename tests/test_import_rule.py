@@ -2,7 +2,7 @@
 
 ::
 
-    base <- injection <- tuners | trunks | necks | datasets <- checkpoint <- backbone <- the rest
+    base <- kernels | injection <- tuners | trunks | necks | datasets <- checkpoint <- backbone <- the rest
 """
 
 import ast
@@ -29,14 +29,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     'registry': {'errors'},
     'recompute': set(),
     'compiled': {'errors'},
+    'graphs': set(),
+    'kernels': {'layout'},
     'injection': BASE | {'recompute', 'compiled'},
-    'tuners': BASE | {'injection'},
+    'tuners': BASE | {'injection', 'kernels'},
     'trunks': BASE | {'injection', 'recompute'},
     'necks': BASE,
     'heads': BASE,
     'datasets': BASE,
     'checkpoint': BASE,
-    'backbone': BASE | {'compiled', 'injection', 'tuners', 'trunks', 'checkpoint'},
+    'backbone': BASE | {'compiled', 'graphs', 'injection', 'tuners', 'trunks', 'checkpoint'},
     'adapter_files': BASE | {'files', 'checkpoint', 'backbone'},
     'merge': BASE | {'injection', 'trunks', 'backbone'},
     'merged_files': BASE | {'tuners', 'backbone', 'hooks', 'merge'},
