@@ -59,6 +59,7 @@ class Graphs:
             if len(self._recorded) == SIZES:
                 return run(images)
             self._recorded[key] = self._record(backbone, run, images)
+        _own_gradients(backbone)
         maps = self._recorded[key](images)
         if not any(m.requires_grad for m in maps):
             return tuple(m.clone() for m in maps)
@@ -78,14 +79,8 @@ class Graphs:
 
     def _wait(self, backbone: nn.Module, maps: Maps) -> None:
         def arrived(grad: Tensor) -> None:
-            if not self._waiting:
-                return
             self._waiting = []
-            # PyTorch takes the graph's own memory for a parameter's first gradient. One that is to
-            # be added to must leave it, for the graph is about to write the next one there.
-            for parameter in backbone.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = parameter.grad.clone()
+            _own_gradients(backbone)  # anew where a pass is differentiated twice
 
         self._waiting = [weakref.ref(m) for m in maps]
         for m in maps:
@@ -94,3 +89,14 @@ class Graphs:
     def clear(self) -> None:
         """Forget all: the backbone's weights are elsewhere now."""
         self._recorded, self._waiting = {}, []
+
+
+def _own_gradients(backbone: nn.Module) -> None:
+    """Give gradients that are to be added to memory of their own.
+
+    PyTorch takes the graph's memory for a parameter's first gradient, and any replay, forward or
+    backward, may write there.
+    """
+    for parameter in backbone.parameters():
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad.clone()
