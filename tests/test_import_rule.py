@@ -2,7 +2,8 @@
 
 ::
 
-    base <- kernels | injection <- tuners | trunks | necks | datasets <- checkpoint <- backbone <- the rest
+    base <- kernels | injection <- tuners | trunks | necks | datasets <- checkpoint <- backbone
+         <- the rest
 """
 
 import ast

@@ -2,8 +2,8 @@
 
     python tools/benchmark.py CONFIG ... [--size HEIGHTxWIDTH] [--batch N] [--bf16] [--json OUT]
                               [--tuners NAME ...] [--amp] [--profile]
-                              [--compile] [--channels-last] [--cuda-graphs] [--fused]
-                              [--half-trunk] [--together]
+                              [--compile] [--channels-last] [--chunked-loss] [--cuda-graphs]
+                              [--fused] [--half-trunk] [--together]
 
 Weights are random and no data is read. A training step is MMEngine's ``train_step`` on images of
 noise with a few objects: data preprocessor, forward, losses, backward, and the config's own
@@ -15,9 +15,9 @@ optimiser at a rate of zero. Inference is mmseg's or mmdet's ``test_step``.
   step reaches of the rate of one large matrix product, timed here in the same precision.
 - Peak memory is what the first steps take on top of the model: activations, gradients, state of
   the optimiser. It is measured as ``tools/bench.py`` does, which times backbones alone.
-- ``--compile``, ``--channels-last``, ``--cuda-graphs``, ``--fused`` and ``--half-trunk`` run each
-  config once more, so; ``--together`` once more with all of them. Seconds of the first turn are in
-  the JSON, with the time that compiling took.
+- ``--compile``, ``--channels-last``, ``--chunked-loss``, ``--cuda-graphs``, ``--fused`` and
+  ``--half-trunk`` run each config once more, so; ``--together`` with all of them. Seconds of the
+  first turn are in the JSON, with the time that compiling took.
 - ``--tuners`` runs each config with each of these tuners. ``--profile`` says at the end where
   a training step of each spends its time, by operator.
 """
@@ -49,6 +49,10 @@ from mmsigma import launch
 from mmsigma.analysis.step_cost import FLOP_FORMULAS
 from mmsigma.errors import InvalidSettingError
 
+Changes = Sequence[variants.Variant]
+Plan = dict[str, tuple[Config, Changes]]
+Built = tuple[nn.Module, dict[str, Any], OptimWrapper]
+
 TERA = 1e12
 OPERATORS = 15  # that a profile names
 
@@ -71,7 +75,7 @@ def parse_args() -> argparse.Namespace:
     for name, variant in variants.VARIANTS.items():
         text = f'each config also {variant.text}'
         parser.add_argument(f'--{name}', action='store_true', help=text)
-    parser.add_argument('--together', action='store_true', help='the five above in one')
+    parser.add_argument('--together', action='store_true', help='the six above in one')
     parser.add_argument('--no-inference', action='store_true', help='training steps alone')
     parser.add_argument('--profile', action='store_true', help='time by operator')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all measurements there')
@@ -107,14 +111,15 @@ def main() -> None:
     header |= {'size': list(args.size), 'batch': args.batch, 'amp': args.amp}
     for name, value in header.items():
         print(f'{name}: {value}')
-    peaks = {name: peak(config, args) for name, config in configs.items()}
+    plan = planned(configs, args)
+    peaks = {name: peak(*wanted, args) for name, wanted in plan.items()}
     before = product_rate(args)
-    rows = measure(configs, args)
+    rows = measure(plan, args)
     # The better of two, for other work on the machine may have slowed the first.
     header['peak_tflops_per_second'] = rate = max(before, product_rate(args)) / TERA
     print(f'peak_tflops_per_second: {rate:.3f}')
     for name, row in rows.items():
-        peak_memory = peaks.get(name)  # variants: not measured
+        peak_memory = peaks[name]
         row['peak_memory_mib'] = None if peak_memory is None else peak_memory / bench.MIB
         row['share_of_peak'] = row['train']['tflops'] / row['train']['seconds'] / rate
     print(f'\n{table(rows)}')
@@ -217,26 +222,30 @@ def counted(model: Any, data: Mapping[str, Any], wrapper: OptimWrapper) -> dict[
     }
 
 
-def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Seconds per step, medians and ratios to the first config."""
-    built, operations = {}, {}
-    for name, config in configs.items():
-        model, data = build(config, args)
-        wrapper = optimiser(model, config)
-        built[name], operations[name] = (model, data, wrapper), counted(model, data, wrapper)
+def planned(configs: Mapping[str, Config], args: argparse.Namespace) -> Plan:
+    """The configs, and the same with what the options switch on."""
+    found: Plan = {name: (config, []) for name, config in configs.items()}
     for label, wanted in variants.chosen(args).items():
         for name, config in configs.items():
             fitting = variants.fitting(wanted, config)
-            if not fitting:
-                bench.say(f'{name}, {label}: what trains is not stored in half precision')
-                continue
-            model, own, data = varied(config, fitting, args)
-            variant = f'{name}, {label}'
-            built[variant] = model, data, optimiser(model, own)
-            operations[variant] = operations[name]  # the same: how they are done differs
+            if fitting:
+                found[f'{name}, {label}'] = config, fitting
+            else:
+                bench.say(f'{name}, {label}: left out, is only {wanted[0].text}')
+    return found
+
+
+def measure(plan: Plan, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Seconds per step, medians and ratios to the first config."""
+    built, operations, counts = {}, {}, {}
+    for name, (config, changes) in plan.items():
+        model, data, wrapper = built[name] = varied(config, changes, args)
+        if not changes:
+            counts[id(config)] = counted(model, data, wrapper)
+        operations[name] = counts[id(config)]  # those of variants are the same: how differs
     seconds, warmup = in_turns(built, args)
 
-    floors = [n for n, c in configs.items() if c.model.backbone.tuner.type == 'BitFit']
+    floor = next((n for n, (c, _) in plan.items() if c.model.backbone.tuner.type == 'BitFit'), None)
     rows: dict[str, dict[str, Any]] = {}
     for name, taken in seconds.items():
         parameters = built[name][0].parameters()
@@ -246,7 +255,7 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
                 'seconds': statistics.median(taken[kind]),
                 'images_per_second': args.batch / statistics.median(taken[kind]),
                 'ratio': ratio(taken[kind], next(iter(seconds.values()))[kind]),
-                'ratio_to_floor': ratio(taken[kind], seconds[floors[0]][kind]) if floors else None,
+                'ratio_to_floor': ratio(taken[kind], seconds[floor][kind]) if floor else None,
                 'all_seconds': taken[kind],
                 'first_seconds': warmup[name][kind],
             }
@@ -257,10 +266,8 @@ def measure(configs: Mapping[str, Config], args: argparse.Namespace) -> dict[str
     return rows
 
 
-def varied(
-    config: Config, changes: Sequence[variants.Variant], args: argparse.Namespace
-) -> tuple[nn.Module, Config, dict[str, Any]]:
-    """A model with changes, its config, and a batch."""
+def varied(config: Config, changes: Changes, args: argparse.Namespace) -> Built:
+    """A model with changes, a batch, and its optimiser."""
     own = copy.deepcopy(config)
     for variant in changes:
         own.merge_from_dict(variant.settings)
@@ -268,7 +275,7 @@ def varied(
     for variant in changes:
         if variant.change is not None:
             variant.change(model)
-    return model, own, data
+    return model, data, optimiser(model, own)
 
 
 def profiled(
@@ -296,7 +303,7 @@ def table_of_operators(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def in_turns(
-    built: Mapping[str, tuple[nn.Module, dict[str, Any], OptimWrapper]], args: argparse.Namespace
+    built: Mapping[str, Built], args: argparse.Namespace
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, dict[str, float]]]:
     """Seconds by model and kind of step: of each round, and of the first, which is not timed."""
     kinds = ['train'] if args.no_inference else ['train', 'inference']
@@ -327,28 +334,26 @@ def ratio(taken: list[float], reference: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(taken, reference, strict=True))
 
 
-def peak(config: Config, args: argparse.Namespace) -> int | None:
+def peak(config: Config, changes: Changes, args: argparse.Namespace) -> int | None:
     """Peak bytes that training steps take on top of the model."""
     if args.device != 'cpu':
-        model, data = build(config, args)
-        wrapper = optimiser(model, config)
+        built = varied(config, changes, args)
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
-        train_step(model, data, wrapper)
+        train_step(*built)
         torch.cuda.reset_peak_memory_stats()  # the first step has workspaces of its own
-        train_step(model, data, wrapper)
+        train_step(*built)
         return torch.cuda.max_memory_allocated() - before
-    return bench.in_process(_peak_resident, args.threads, config, args)
+    return bench.in_process(_peak_resident, args.threads, config, changes, args)
 
 
-def _peak_resident(config: Config, args: argparse.Namespace) -> int:
-    model, data = build(config, args)
-    wrapper = optimiser(model, config)
+def _peak_resident(config: Config, changes: Changes, args: argparse.Namespace) -> int:
+    built = varied(config, changes, args)
     gc.collect()
 
     def steps() -> None:
         for _ in range(2):  # the second has the optimiser's state beside its activations
-            train_step(model, data, wrapper)
+            train_step(*built)
 
     return bench.growth(steps)
 

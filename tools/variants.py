@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmsigma.hooks.channels_last import channels_last
+from mmsigma.hooks.chunked_loss import chunk
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,13 @@ class Variant:
 
     text: str
     settings: dict[str, Any] = field(default_factory=dict)
-    change: Callable[[nn.Module], None] | None = None
+    change: Callable[[nn.Module], object] | None = None
 
 
-HALF = {'model.backbone.trunk.dtype': 'bfloat16'}
 VARIANTS = {
     'compile': Variant('with model.backbone.compile=True', {'model.backbone.compile': True}),
     'channels-last': Variant('with mmsigma.ChannelsLastHook', change=channels_last),
+    'chunked-loss': Variant('with mmsigma.ChunkedLossHook, with mmseg', change=chunk),
     'cuda-graphs': Variant(
         'with model.backbone.cuda_graphs=True', {'model.backbone.cuda_graphs': True}
     ),
@@ -32,7 +33,8 @@ VARIANTS = {
         'with optim_wrapper.optimizer.fused=True', {'optim_wrapper.optimizer.fused': True}
     ),
     'half-trunk': Variant(
-        'with model.backbone.trunk.dtype=bfloat16, if nothing trains there', HALF
+        'with model.backbone.trunk.dtype=bfloat16, if nothing trains there',
+        {'model.backbone.trunk.dtype': 'bfloat16'},
     ),
 }
 
@@ -47,6 +49,10 @@ def chosen(args: argparse.Namespace) -> dict[str, list[Variant]]:
 
 
 def fitting(wanted: Sequence[Variant], config: Config) -> list[Variant]:
-    """Those that a config can take: what trains is not stored in half precision."""
-    whole = config.model.backbone.tuner.type in bench.TRAIN_TRUNKS
-    return [variant for variant in wanted if variant.settings is not HALF or not whole]
+    """Those that a config can take, as their texts say."""
+    unfit = []
+    if config.model.backbone.tuner.type in bench.TRAIN_TRUNKS:
+        unfit.append('half-trunk')
+    if config.get('default_scope') != 'mmseg':
+        unfit.append('chunked-loss')
+    return [variant for variant in wanted if variant not in [VARIANTS[name] for name in unfit]]

@@ -3,6 +3,7 @@
 from mmsigma.hooks.atomic_checkpoint import AtomicCheckpointHook
 from mmsigma.hooks.channels_last import ChannelsLastHook
 from mmsigma.hooks.checkpoint_guard import CheckpointGuardHook
+from mmsigma.hooks.chunked_loss import ChunkedLossHook
 from mmsigma.hooks.empty_panoptic import EmptyPanopticHook
 from mmsigma.hooks.final_test import FinalTestHook
 from mmsigma.hooks.label_check import LabelCheckHook
@@ -19,6 +20,7 @@ __all__ = [
     'AtomicCheckpointHook',
     'ChannelsLastHook',
     'CheckpointGuardHook',
+    'ChunkedLossHook',
     'EmptyPanopticHook',
     'FinalTestHook',
     'LabelCheckHook',

@@ -127,6 +127,9 @@ def test_mixed_gpus(monkeypatch):
         devices.check_devices(['A100', 'cpu'], ['nccl', 'gloo'])
 
 
+FROZEN = dict(type='Frozen')
+
+
 def test_precision_of_a_cpu():
     amp = config(optim_wrapper=dict(type='AmpOptimWrapper'))
     with pytest.raises(InvalidSettingError, match='BFloat16OptimWrapper'):
@@ -141,11 +144,29 @@ def test_slow_bfloat16_is_said(capability, lines, monkeypatch):
     monkeypatch.setattr(checks, 'print_log', lambda text, **_: said.append(text))
     monkeypatch.setattr(checks.torch.backends.cpu, 'get_cpu_capability', lambda: capability)
     checks.check_precision(config())
-    checks.check_precision(config(model=dict(backbone=dict(autocast='float16'))))
+    checks.check_precision(config(model=dict(backbone=dict(autocast='float16'))), trains=False)
     assert not said
     checks.check_precision(config(model=dict(backbone=dict(autocast='bfloat16'))))
     assert len(said) == lines
     assert all('model.backbone.autocast: bfloat16, for which this' in text for text in said)
+
+
+@pytest.mark.parametrize('setting', [dict(autocast='float16'), dict(trunk=dict(dtype='float16'))])
+def test_float16_without_a_scaled_loss_is_said(setting, monkeypatch):
+    said = []
+    monkeypatch.setattr(checks, 'print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr(checks, 'get_device', lambda: 'cuda')
+    backbone = dict(tuner=dict(type='SIGMA'), **setting)
+    model, frozen = (dict(backbone={**backbone, **new}) for new in ({}, dict(tuner=FROZEN)))
+    checks.check_precision(config(model=model), trains=False)
+    checks.check_precision(config(model=frozen))
+    checks.check_precision(config(model=model, optim_wrapper=dict(type='AmpOptimWrapper')))
+    checks.check_precision(config(model=model, strategy=dict(type='x', fp16=dict(enabled=True))))
+    assert not said
+    checks.check_precision(config(model=model, optim_wrapper=dict(type='OptimWrapper')))
+    (text,) = said
+    assert 'AmpOptimWrapper' in text
+    assert text.startswith(f'model.backbone.{"trunk.dtype" if "trunk" in setting else "autocast"}:')
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,17 @@ SMALL = ['--size', '84x112', '--repeats', '2', '--threads', '1']
 def test_models_in_turns(framework, place):
     out = place.root / f'{framework}.json'
     configs = [ROOT / LEAVES[framework].format(tuner) for tuner in ('full', 'frozen')]
-    options = [*SMALL, '--batch', '2', '--channels-last', '--json', out]
+    options = [*SMALL, '--batch', '2', '--channels-last', '--chunked-loss', '--json', out]
     done = place.spawn('benchmark', *configs, *options)
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     assert report['header']['size'] == [84, 112] and report['header']['threads'] == 1
     full, frozen = (report['configs'][config.stem] for config in configs)
+    chunked = {f'{config.stem}, chunked-loss' for config in configs}
+    assert chunked & report['configs'].keys() == (chunked if framework == 'mmseg' else set())
     last = report['configs'][f'{configs[0].stem}, channels-last']
-    assert last['train']['seconds'] > 0 and last['peak_memory_mib'] is None
+    assert last['train']['seconds'] > 0
+    assert (last['peak_memory_mib'] is None) == (full['peak_memory_mib'] is None)
     assert last['trained_parameters'] == full['trained_parameters']
     assert full['trained_parameters'] > 22_000_000 > frozen['trained_parameters'] > 0
     for kind in ('train', 'inference'):
