@@ -5,6 +5,7 @@ import sys
 import time
 
 from torch.distributed import DistNetworkError, DistStoreError
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
@@ -22,6 +23,9 @@ def main() -> None:
     except ChildFailedError as error:  # which has said why itself
         print(f'\n{error}', file=sys.stderr)
         sys.exit(max(1, error.get_first_failure()[1].exitcode))
+    except SignalException as error:  # torchrun has passed it on to its processes
+        print(f'\nEnded by signal {error.sigval.name}.', file=sys.stderr)
+        sys.exit(128 + error.sigval)
     except (DistNetworkError, DistStoreError, OSError) as error:
         cause = str(error).strip().splitlines()[0].rstrip('.')
         print(

@@ -1,13 +1,16 @@
 """What cannot work is refused with the cause and what to do; see also test_refusals.py."""
 
 import os
+import signal
 import sys
 import types
 
+import dist_run  # tools/dist_run.py
 import pytest
 import torch
 from mmengine.config import Config
 from torch import distributed
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from mmsigma import launch
 from mmsigma.distributed import checks, connect, devices, strategies
@@ -275,3 +278,14 @@ def test_strategies_that_cannot_start(monkeypatch):
         checks.check_strategy(single)
     with pytest.raises(UnknownNameError, match=r"Unknown strategy 'fdsp'. Did you mean 'fsdp'"):
         strategies.merge(Config.fromfile(LEAF), 'fdsp')
+
+
+def test_torchrun_that_is_ended_by_a_signal(monkeypatch, capsys):
+    def ended(args):
+        raise SignalException('Process 1 got signal: 15', sigval=signal.SIGTERM)
+
+    monkeypatch.setattr(dist_run, 'run', ended)
+    monkeypatch.setattr(sys, 'argv', ['dist_run.py', 'train.py'])
+    with pytest.raises(SystemExit) as stop:
+        dist_run.main()
+    assert stop.value.code == 143 and capsys.readouterr().err == '\nEnded by signal SIGTERM.\n'
