@@ -92,12 +92,11 @@ class Job:
         script = ROOT / 'tools/train.py'
         # The launcher in front, since --cfg-options takes all that follows it.
         given = [[*map(str, [script, '--launcher', launcher, *line])] for line in lines]
-        paths = [str(place.root), str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
         self.processes, self.outputs = [], []
         for rank in (0, 1):
             own = {
                 **told(place, launcher, rank), 'MASTER_PORT': self.port, 'MMSIGMA_WAIT': TIMEOUT,
-                'PYTHONPATH': os.pathsep.join(paths), **(env or {}).get(rank, {}),
+                'PYTHONPATH': f'{place.root}{os.pathsep}{ROOT}', **(env or {}).get(rank, {}),
             }  # fmt: skip
             own = {name: str(value) for name, value in own.items()}
             self.outputs.append(place.root / f'output_{self.port}_{rank}.txt')
@@ -106,7 +105,7 @@ class Job:
                     subprocess.Popen(
                         [sys.executable, str(MANY), json.dumps(given)],
                         cwd=place.root,
-                        env={**os.environ, **place.env, **own},
+                        env=place.environment(**own),
                         stdout=file,
                         stderr=subprocess.STDOUT,
                     )

@@ -41,6 +41,11 @@ custom_hooks = [dict(type='KillHook'), *_base_.custom_hooks]
 """
 
 
+@pytest.fixture(scope='module')
+def place(place):
+    return place.without('mmdet')
+
+
 def alone(place, work_dir, tuner='SIGMA', extra='', until=ITERS, more=()):
     """Train in this process."""
     line = arguments(exact(place, tuner, extra), work_dir, 1, until=until, more=more)

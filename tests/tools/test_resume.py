@@ -26,6 +26,11 @@ from mmengine.registry import HOOKS
 KIND, _, NUMBER = os.environ.get('MMSIGMA_PAUSE', '').partition(':')
 
 
+@pytest.fixture(scope='module')
+def place(place):
+    return place.without('mmdet', 'transformers')
+
+
 def pause():
     open('paused', 'w').close()
     time.sleep(300)
@@ -105,7 +110,7 @@ def killed(place):
         )  # fmt: skip
         env = {'MMSIGMA_PAUSE': where, 'PYTHONPATH': str(place.root)}
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **place.env, **env},
+            command, cwd=folder, env=place.environment(**env),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         running[name] = folder, process

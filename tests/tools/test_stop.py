@@ -66,6 +66,11 @@ def ctrl_c():
 
 
 @pytest.fixture(scope='module')
+def place(place):
+    return place.without('mmdet', 'transformers')
+
+
+@pytest.fixture(scope='module')
 def whole(place):
     """The losses, validations and last weights of the uninterrupted run."""
     (place.root / 'sender.py').write_text(SENDER)
@@ -130,7 +135,7 @@ def test_workers_survive_a_signal_to_the_whole_group(place, whole):
     env = {'MMSIGMA_SIGNAL': 'train:5:SIGTERM', 'PYTHONPATH': str(place.root)}
     done = subprocess.run(
         place.command('train', config, '--work-dir', work_dir), cwd=place.root,
-        env={**os.environ, **place.env, **env}, capture_output=True, text=True, timeout=240,
+        env=place.environment(**env), capture_output=True, text=True, timeout=240,
         start_new_session=True,
     )  # fmt: skip
     assert done.returncode == 75, done.stderr
