@@ -160,7 +160,7 @@ def test_killed_in_its_second_run_it_repeats_no_finished_one(place, write_grid):
 
 
 def test_asked_to_stop_it_saves_the_step_in_flight(place, write_grid):
-    path = write_grid('stopped', iters=20, replace=ALONE)
+    path = write_grid('stopped', iters=40, replace=ALONE)
     process = subprocess.Popen(
         place.command('grid', path),
         cwd=place.root,
@@ -180,9 +180,9 @@ def test_asked_to_stop_it_saves_the_step_in_flight(place, write_grid):
     assert (run / 'last_checkpoint').read_text().endswith(f'iter_{steps}.pth')
     done = place.spawn('grid', path, '--checkpoint-interval', 7)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(logged(run, last_run=True)) == list(range(steps + 1, 21))
+    assert list(logged(run, last_run=True)) == list(range(steps + 1, 41))
     assert names(place.root / 'results/stopped') == ['sigma_lr0.001_seed0']
-    assert (run / 'iter_14.pth').exists()  # of the option, which is no part of the hash
+    assert (run / 'iter_35.pth').exists()  # of the option, which is no part of the hash
 
 
 def test_torchrun_shares_the_batch_of_the_config(place, write_grid):

@@ -26,11 +26,6 @@ from mmengine.registry import HOOKS
 KIND, _, NUMBER = os.environ.get('MMSIGMA_PAUSE', '').partition(':')
 
 
-@pytest.fixture(scope='module')
-def place(place):
-    return place.without('mmdet', 'transformers')
-
-
 def pause():
     open('paused', 'w').close()
     time.sleep(300)
@@ -69,6 +64,11 @@ def loader(workers):
         f'train_dataloader.num_workers={workers}',
         f'train_dataloader.persistent_workers={workers > 0}',
     ]
+
+
+@pytest.fixture(scope='module')
+def place(place):
+    return place.without('mmdet', 'transformers')
 
 
 @pytest.fixture(scope='module')
