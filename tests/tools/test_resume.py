@@ -1,6 +1,5 @@
 """A run that is killed and resumed is the run that was never interrupted."""
 
-import os
 import shutil
 import signal
 import subprocess
