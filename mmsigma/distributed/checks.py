@@ -118,7 +118,7 @@ def check_precision(config: Config, trains: bool = True) -> None:
             "to 'OptimWrapper' for float32."
         )
     half = _asked(config, wrapper, 'float16')
-    if half and trains and not _scales(config, wrapper):
+    if half and trains and not _frozen(config) and not _scales(config, wrapper):
         _warn(
             f'{", ".join(half)}: training in float16, without a scaled loss: gradients below its '
             'range are lost, which cost 1 to 3 points of mIoU (docs/gpu.md). Take bfloat16, which '
@@ -144,12 +144,15 @@ def _warn(text: str) -> None:
 
 
 def _scales(config: Config, wrapper: Mapping[str, Any]) -> bool:
-    """Whether the loss is scaled, by MMEngine or by DeepSpeed, or no gradient reaches the trunk."""
-    backbone = (config.get('model') or {}).get('backbone') or {}
-    if (backbone.get('tuner') or {}).get('type') == 'Frozen':
-        return True
+    """Whether the loss is scaled, by MMEngine or by DeepSpeed."""
     deepspeed = (config.get('strategy') or {}).get('fp16') or {}
     return wrapper.get('type') in _SCALERS or bool(deepspeed.get('enabled'))
+
+
+def _frozen(config: Config) -> bool:
+    """Whether no gradient reaches the trunk."""
+    backbone = (config.get('model') or {}).get('backbone') or {}
+    return (backbone.get('tuner') or {}).get('type') == 'Frozen'
 
 
 def _asked(config: Config, wrapper: Mapping[str, Any], dtype: str) -> list[str]:

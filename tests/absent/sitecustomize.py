@@ -7,4 +7,4 @@ import os
 import sys
 
 for name in os.environ.get('MMSIGMA_TEST_ABSENT', '').split():
-    sys.modules[name] = None  # type: ignore[assignment]
+    sys.modules[name] = None
