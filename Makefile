@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint format clean
+.PHONY: help setup demo test test-slow bench lint format clean
 
 # Not named PYTHON: that is the user's choice of interpreter for tools/setup_env.sh.
 PY := .venv/bin/python
@@ -15,7 +15,7 @@ ops := @bash tools/setup_env.sh ops
 timed = @SECONDS=0; $(1); rc=$$?; echo "$@: run time $$SECONDS s (set-up not counted)"; exit $$rc
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make the whole environment in .venv (operators, tests, tools)
 	$(ops)
@@ -24,9 +24,13 @@ demo: ## a small segmentation run on this machine
 	$(base)
 	$(call timed,PYTHONPATH=tools/prepare $(PY) tools/demo.py $(ARGS))
 
-test: ## run every test, the slow ones included
+test: ## the tests to run before a commit
 	$(ops)
-	$(call timed,$(PY) -m pytest -n auto --dist loadfile $(ARGS))
+	$(call timed,$(PY) -m pytest -n logical --dist loadfile -m 'not slow' $(ARGS))
+
+test-slow: ## the other tests: killed and resumed, distributed, all configs, real weights
+	$(ops)
+	$(call timed,$(PY) -m pytest -n logical --dist loadfile -m slow $(ARGS))
 
 bench: ## measure parameters, time and memory
 	$(base)

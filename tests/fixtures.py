@@ -1,11 +1,10 @@
 """A tiny CamVid, a tiny trunk with weights, and the tools run on them."""
 
-import gc
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.visualization import Visualizer
 from PIL import Image
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).resolve().parents[1]
+from mmsigma import launch
+from tests.processes import ROOT, Process, forget_runs, quick
+
 LEAF = ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-308x224.py'
 MODEL = 'vit_small_patch14_dinov2'
 TINY = dict(embed_dim=32, depth=4, num_heads=2, img_size=56)
@@ -112,61 +111,51 @@ class Workplace:
             # Nothing may reach the hub.
             'HF_HUB_OFFLINE': '1',
         }
-        self._configs = 0
-
-    def without(self, *packages):
-        """Let processes start without these, as where they are not installed: that is faster."""
-        self.env['MMSIGMA_TEST_ABSENT'] = ' '.join(packages)
-        self.env['PYTHONPATH'] = str(ROOT / 'tests/absent')
-        return self
+        self._configs = itertools.count(1)
+        self._processes = itertools.count(1)
 
     def environment(self, **env):
         """That of a process."""
-        paths = [env.get('PYTHONPATH'), self.env.get('PYTHONPATH'), os.environ.get('PYTHONPATH')]
-        joined = os.pathsep.join(filter(None, paths))
-        return {**os.environ, **self.env, **env, 'PYTHONPATH': joined}
+        return {**os.environ, **self.env, **env}
 
     def config(self, extra='', leaf=LEAF, iters=8, interval=4, draw=False):
         """A config with a name of its own: MMEngine shares state between runs of one name."""
-        self._configs += 1
-        path = self.root / f'tiny_{self._configs}.py'
+        path = self.root / f'tiny_{next(self._configs)}.py'
         values = dict(leaf=str(leaf), tiny=TINY, iters=iters, interval=interval, draw=draw)
         path.write_text(CONFIG.format(**values) + extra)
         return path
 
     def command(self, tool, *arguments):
-        return [sys.executable, str(ROOT / f'tools/{tool}.py'), *map(str, arguments)]
+        """The words of a command line behind ``python``."""
+        return [str(ROOT / f'tools/{tool}.py'), *map(str, arguments)]
+
+    def start(self, tool, *arguments, folder=None, session=False, **env):
+        """Start a tool as users do, in a process of its own."""
+        output = self.root / f'process_{next(self._processes)}.txt'
+        return Process(
+            self.command(tool, *arguments), folder or self.root, self.environment(**env), output,
+            output.with_suffix('.err'), session,
+        )  # fmt: skip
 
     def spawn(self, tool, *arguments, **env):
-        """Run a tool as users do."""
-        return subprocess.run(
-            self.command(tool, *arguments),
-            cwd=self.root,
-            env=self.environment(**env),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        """Run a tool as users do, in a process of its own, to its end."""
+        return self.start(tool, *arguments, **env).finish()
 
     def call(self, tool, *arguments):
         """Run a tool's command line in this process, as if it were a new one; the exit status."""
         spec = importlib.util.spec_from_file_location(f'tool_{tool}', ROOT / f'tools/{tool}.py')
         module = importlib.util.module_from_spec(spec)
         before = os.getcwd()
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, quick():
             patch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
             for name, value in self.env.items():
                 patch.setenv(name, value)
             patch.setenv('LOCAL_RANK', '0')
-            for shared in (*Visualizer.__subclasses__(), Visualizer, MessageHub, MMLogger):
-                shared._instance_dict.clear()
-            # What takes most of so short a run: formatting configs, and MMEngine's gc.collect().
-            patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
-            gc.freeze()
+            forget_runs()
             try:
                 os.chdir(self.root)
                 spec.loader.exec_module(module)
-                module.launch.run(module.main)
+                launch.run(module.main)
             except SystemExit as stop:
                 return stop.code
             finally:

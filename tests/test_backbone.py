@@ -7,7 +7,18 @@ from torch import nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError
 from mmsigma.injection import POSITIONS
-from tests.tiny import TRUNKS, backbone, images, loss, map_shapes, padded, same, shake, sigma
+from tests.tiny import (
+    KINDS,
+    TRUNKS,
+    backbone,
+    images,
+    loss,
+    map_shapes,
+    padded,
+    same,
+    shake,
+    sigma,
+)
 
 
 def deep(depth: int) -> dict:
@@ -68,8 +79,16 @@ def test_blocks_behind_the_last_output_neither_run_nor_train(tuner: str) -> None
     assert any(p.requires_grad for p in used.parameters()) == (tuner in ('Full', 'BitFit'))
 
 
-@pytest.mark.parametrize(('height', 'width'), [(16, 16), (19, 43), (57, 83), (70, 16)])
-@pytest.mark.parametrize('trunk', TRUNKS)
+SIZES = [(16, 16), (19, 43), (57, 83), (70, 16)]
+
+
+@pytest.mark.parametrize(
+    ('trunk', 'height', 'width'),
+    [
+        *((trunk, 57, 83) for trunk in TRUNKS if trunk not in KINDS),
+        *((trunk, *size) for trunk in KINDS for size in SIZES),
+    ],
+)
 def test_any_size(trunk: str, height: int, width: int) -> None:
     own = backbone(trunk)
     shake(own)
@@ -106,7 +125,7 @@ def test_trunk_mode_decides_about_dropout(trunk: str) -> None:
     assert not twice('train', True)
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', KINDS)
 def test_init_weights_of_a_model_leaves_the_trunk_alone(trunk: str) -> None:
     model = BaseModule()
     model.backbone = backbone(trunk)

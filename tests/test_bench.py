@@ -2,24 +2,24 @@
 
 import argparse
 import json
-import subprocess
-import sys
+import os
 from itertools import pairwise
 from pathlib import Path
 
 import bench
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / 'tools/bench.py'
+from tests.processes import ROOT, Process
+
+SCRIPT = ROOT / 'tools/bench.py'
 
 
 def test_quick_run_reports_every_variant(tmp_path: Path) -> None:
     out = tmp_path / 'new' / 'bench.json'
     arguments = ['--quick', '--device', 'cpu', '--repeats', '2', '--threads', '1', '--json', out]
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    said = tmp_path / 'said.txt'
+    done = Process([SCRIPT, *arguments], tmp_path, dict(os.environ), said).finish()
+    assert done.returncode == 0, done.stdout
     report = json.loads(out.read_text())
     assert report['header']['threads'] == 1
     assert {'cpu', 'dtype', 'device', 'torch', 'repeats'} <= report['header'].keys()

@@ -1,18 +1,16 @@
 """Real weights, real images: a few steps of the real config."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.fixtures import LEAF, ROOT, Workplace, load, logged
+from tests import shared
+from tests.fixtures import LEAF, Workplace, load, logged
+from tests.shared import DINOV2 as WEIGHTS
+from tests.shared import need
 
-SHARED = ROOT.parent / 'shared'
-DATA = Path(os.environ.get('MMSIGMA_DATA', SHARED / 'data')) / 'camvid'
-WEIGHTS = Path(os.environ.get('MMSIGMA_WEIGHTS', SHARED / 'weights')) / 'dinov2_vits14.safetensors'
+DATA = shared.DATA / 'camvid'
 COUNTS = dict(train=367, val=101, test=233)
 
 pytestmark = pytest.mark.slow
@@ -20,16 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True, scope='module')
 def real():
-    """Without data or weights there is nothing to test, which CI must not take for success."""
-    for path in (DATA, WEIGHTS):
-        if not path.exists():
-            reason = (
-                f'{path} does not exist: put CamVid and the DINOv2 weights there, or set '
-                'MMSIGMA_DATA and MMSIGMA_WEIGHTS to the folders that hold them'
-            )
-            if os.environ.get('CI'):
-                pytest.fail(reason)
-            pytest.skip(reason)
+    need(DATA, WEIGHTS)
 
 
 @pytest.mark.parametrize('split', COUNTS)

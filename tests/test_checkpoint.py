@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmsigma import checkpoint
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import CheckpointMismatchError
-from tests.tiny import TRUNKS, TUNERS, backbone, images, same, shake, sigma
+from tests.tiny import KINDS, TRUNKS, TUNERS, backbone, images, same, shake, sigma
 
 RECORD = '_extra_state'
 RANDOM = {'weights': 'random'}
@@ -193,7 +193,7 @@ def test_a_refusal_reaches_through_a_whole_model() -> None:
 # --- What loads. ---
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', KINDS)
 @pytest.mark.parametrize('tuner', ['SIGMA', 'Frozen', 'BitFit', 'Full'])
 def test_random_trunk_is_confirmed_by_a_checkpoint_of_the_same_weights(
     tuner: str, trunk: str
@@ -205,7 +205,7 @@ def test_random_trunk_is_confirmed_by_a_checkpoint_of_the_same_weights(
     assert backbone(trunk, tuner).trunk.loaded
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', KINDS)
 def test_full_brings_its_own_trunk(trunk: str) -> None:
     source = backbone(trunk, 'Full')
     shake(source)

@@ -101,9 +101,10 @@ def test_a_leaf_states_no_fact_of_its_own(name):
     assert f"'../_base_/datasets/{dataset.split('-')[0]}_" in text
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'configs').rglob('*.py')), ids=lambda p: p.stem)
-def test_no_inheritance_by_scope(path):
-    assert not re.search(r'mm\w+::', path.read_text())
+def test_no_inheritance_by_scope():
+    paths = sorted((ROOT / 'configs').rglob('*.py'))
+    assert len(paths) > 300
+    assert [path for path in paths if re.search(r'mm\w+::', path.read_text())] == []
 
 
 @pytest.mark.parametrize('name', LEAVES)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = ROOT.parent / 'shared'
+from tests.processes import ROOT, TIMEOUT, Process
+from tests.shared import DATA, DINOV2, need
+
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 
 # A few steps on a few images, with one thread beside the other tests.
@@ -42,16 +43,10 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=1500,
+        timeout=TIMEOUT,
     )
     assert result.returncode == 0, f'{arguments}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}'
     return result
-
-
-def need_shared() -> None:
-    if not SHARED.is_dir() and 'MMSIGMA_DATA' not in os.environ:
-        reason = f'{SHARED} and MMSIGMA_DATA are missing: no CamVid here'
-        pytest.fail(reason) if os.environ.get('CI') else pytest.skip(reason)
 
 
 def test_every_command_is_known() -> None:
@@ -74,17 +69,18 @@ def test_demo(tmp_path: Path) -> None:
     assert 'SIGMA is' in result.stdout and (tmp_path / 'demo.png').stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_tools_in_order(tmp_path: Path) -> None:
     """Train, resume, test and count, as the README says, in a work dir of the test's own."""
-    need_shared()
+    need(DATA / 'camvid', DINOV2)
     lines = [c for c in commands() if c.startswith('python tools/')]
     assert {line.split()[1] for line in lines} >= {
         'tools/train.py',
         'tools/test.py',
         'tools/params.py',
+        'tools/grid.py',
+        'tools/table.py',
     }
-    for line in lines:
+    for number, line in enumerate(lines):
         words = [w.replace('work_dirs', str(tmp_path)) for w in shlex.split(line)]
         script = words[1]
         if script == 'tools/bench.py':
@@ -103,13 +99,15 @@ def test_tools_in_order(tmp_path: Path) -> None:
             assert found, f'{pattern} names no checkpoint'
             words[3] = str(found[0])
             words += ['--work-dir', str(tmp_path / 'test')]
-        run([sys.executable, *words[1:]])
+        output = tmp_path / f'{number}.txt'
+        done = Process([ROOT / script, *words[2:]], ROOT, dict(os.environ), output).finish()
+        assert done.returncode == 0, f'{line}\n{done.stdout[-3000:]}'
 
 
 @pytest.mark.slow
 def test_distributed_launch(tmp_path: Path) -> None:
     """The torchrun line, with two processes on CPUs."""
-    need_shared()
+    need(DATA / 'camvid', DINOV2)
     line = next(c for c in commands() if c.startswith('bash tools/dist_train.sh'))
     words = shlex.split(line)
     run(

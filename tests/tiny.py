@@ -4,6 +4,7 @@ Their weights are random and saved to files, so that upstream's own model and a 
 given the same ones; none is zero or tiny, as layer scales are at initialisation.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +56,6 @@ TUNERS: dict[str, dict[str, Any]] = {
     label: {**_SMALL.get(config['type'], {}), **config}
     for label, config in (_REGISTERED | _VARIANTS).items()
 }
-# The contract table: every registered tuner on every trunk, and its variants on one.
 # Methods that sit inside a block, and so refuse trunks whose blocks run whole.
 INSIDE = {'Adapter', 'AdaptFormer', 'Convpass', 'LoRand', 'Mona', 'VFMAdapter'}
 # Methods that read a norm's output, and trunks that norm behind the branches, or widen the tokens
@@ -70,25 +70,49 @@ UNCALLED |= {'swinv2', 'mmpretrain-swinv2', 'mmpretrain-swinv2-extra'}
 
 
 def carries(trunk: str, tuner: str) -> bool:
-    """Whether a tuner can be attached to a trunk."""
-    if tuner in INSIDE and TRUNKS[trunk].positions != POSITIONS:
+    """Whether a tuner, of :data:`TUNERS`, can be attached to a trunk."""
+    kind, places = TUNERS[tuner]['type'], TUNERS[tuner].get('position', 'after_block')
+    if (kind in INSIDE or places != 'after_block') and TRUNKS[trunk].positions != POSITIONS:
         return False
-    if tuner == 'SSF':
+    if kind == 'SSF':
         return trunk not in UNCALLED
-    if tuner == 'VPT':
+    if kind == 'VPT':
         family = TRUNKS[trunk].config['type']
         return family in ('TimmViT', 'TimmEVA', 'MMPretrainViT') or 'Swin' in family
-    return tuner not in READ_NORMS or trunk not in NO_NORMS
+    return kind not in READ_NORMS or trunk not in NO_NORMS
 
 
-PAIRS = [(tuner, trunk) for tuner in _REGISTERED for trunk in TRUNKS]
-CONTRACT = [(tuner, trunk) for tuner, trunk in PAIRS if carries(trunk, tuner)]
-REFUSED = [pair for pair in PAIRS if pair not in CONTRACT]
-CONTRACT += [(tuner, 'registers') for tuner in _VARIANTS]
-# One trunk of every kind, for what does not depend on the details: every tuner there, and SIGMA and
-# full fine-tuning, which touch all that a trunk has, everywhere.
-KINDS = {'registers', 'beit', 'hieradet', 'swinv2', 'convnext', 'mmpretrain-beit'}
-STATE = [(u, t) for u, t in CONTRACT if t in KINDS or u in ('SIGMA', 'Full')]
+# One trunk of every kind: plain with registers, tables of relative positions, pooling, windows that
+# merge behind norms of the branches, whole blocks, and windows with weights shared by all blocks.
+KINDS = ('registers', 'beit', 'hieradet', 'swinv2', 'convnext', 'mmpretrain-beit-shared')
+# One tuner for every way to be in a trunk: adapters at every position, outputs of layers, prompts,
+# the trunk's own parameters (some, all), modules that blocks share, peft's layers, nothing at all.
+MECHANISMS = (
+    'SIGMA', 'SIGMA-everywhere', 'SSF', 'VPT', 'BitFit', 'Full', 'Rein', 'HFPeft', 'Frozen',
+)  # fmt: skip
+
+
+def pairs(tuners: Iterable[str], trunks: Iterable[str]) -> list[tuple[str, str]]:
+    """All pairs of these that go together."""
+    trunks = list(trunks)
+    return [(u, t) for u in tuners for t in trunks if carries(t, u)]
+
+
+# What is tested where the pair might matter: every mechanism meets every kind of trunk, every tuner
+# and every trunk is there at least once.
+CONTRACT = list(
+    dict.fromkeys(
+        [
+            *pairs(TUNERS, ['registers']),
+            *pairs(MECHANISMS, KINDS),
+            *pairs(['SIGMA'], TRUNKS),
+            *pairs(INSIDE, ['swin']),
+        ]
+    )
+)
+# For what state dicts, modes and copies do with a mechanism: all of them, on two kinds of trunk.
+STATE = pairs(MECHANISMS, ['registers', 'swinv2'])
+REFUSED = [(u, t) for u in _REGISTERED for t in TRUNKS if not carries(t, u)]
 
 
 @cache

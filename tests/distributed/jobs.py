@@ -4,16 +4,13 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fixtures import ROOT
+from tests.processes import ROOT, TIMEOUT, Process
 
 MANY = Path(__file__).with_name('many.py')
-TIMEOUT = 900  # a machine that does much else takes its time
 ITERS = 6
 
 # No dropout, no batch norm, and a mean over all pixels: what is random, or a mean of its own on
@@ -100,16 +97,12 @@ class Job:
             }  # fmt: skip
             own = {name: str(value) for name, value in own.items()}
             self.outputs.append(place.root / f'output_{self.port}_{rank}.txt')
-            with self.outputs[-1].open('w') as file:
-                self.processes.append(
-                    subprocess.Popen(
-                        [sys.executable, str(MANY), json.dumps(given)],
-                        cwd=place.root,
-                        env=place.environment(**own),
-                        stdout=file,
-                        stderr=subprocess.STDOUT,
-                    )
+            self.processes.append(
+                Process(
+                    [MANY, json.dumps(given)], place.root, place.environment(**own),
+                    self.outputs[-1],
                 )
+            )  # fmt: skip
 
     def wait(self, timeout=TIMEOUT):
         """Of each process, the :class:`Call` of each command line, and of one that ended it."""

@@ -3,16 +3,14 @@
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.coco import write_split
 from tests.distributed.evaluate import COUNT, evaluate
-from tests.distributed.jobs import TIMEOUT, free_port
-from tests.fixtures import ROOT
+from tests.distributed.jobs import free_port
+from tests.processes import Process
 
 SCRIPT = Path(__file__).with_name('evaluate.py')
 
@@ -24,24 +22,22 @@ def test_no_image_counts_twice(tmp_path, processes):
     write_split(tmp_path, 'val2017', COUNT)
     port = free_port()
     running = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(tmp_path)],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'RANK': str(rank),
-                'WORLD_SIZE': str(processes), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
+        Process(
+            [SCRIPT, tmp_path], tmp_path,
+            {
+                **os.environ, 'RANK': str(rank), 'WORLD_SIZE': str(processes),
+                'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
             },
+            tmp_path / f'{rank}.txt',
         )
         for rank in range(processes)
     ]  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=TIMEOUT)[0] for process in running]
+        assert [process.wait() for process in running] == [0] * processes
     finally:
         for process in running:
             process.kill()
-    assert [process.returncode for process in running] == [0] * processes
+    outputs = [(tmp_path / f'{rank}.txt').read_text() for rank in range(processes)]
     line = next(x for x in outputs[0].splitlines() if x.startswith('metrics: '))
     found, expected = json.loads(line.removeprefix('metrics: ')), evaluate(tmp_path)
     assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)

@@ -58,11 +58,6 @@ if os.environ['RANK'] == '1':
 """
 
 
-@pytest.fixture(scope='module')
-def place(place):
-    return place.without('mmdet', 'transformers')
-
-
 def on(place, name, text):
     """A config that imports this text first."""
     (place.root / f'{name}.py').write_text(text)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.distributed.jobs import ITERS, TUNERS, Job, arguments, exact
-from tests.distributed.many import quick
 from tests.fixtures import load, logged
 
 pytestmark = pytest.mark.slow
@@ -41,16 +40,10 @@ custom_hooks = [dict(type='KillHook'), *_base_.custom_hooks]
 """
 
 
-@pytest.fixture(scope='module')
-def place(place):
-    return place.without('mmdet')
-
-
 def alone(place, work_dir, tuner='SIGMA', extra='', until=ITERS, more=()):
     """Train in this process."""
     line = arguments(exact(place, tuner, extra), work_dir, 1, until=until, more=more)
-    with quick():
-        assert place.call('train', *line) == 0
+    assert place.call('train', *line) == 0
 
 
 @pytest.fixture(scope='module')

@@ -1,8 +1,5 @@
 """The truth as prediction scores 1.0 on real annotations, through the evaluators of the configs."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,24 +8,18 @@ from mmengine.registry import DATASETS, METRICS, TRANSFORMS, init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from mmsigma.datasets.panoptic import INSTANCE_OFFSET
+from tests import shared
 from tests.fixtures import ROOT
+from tests.shared import need
 
-DATA = Path(os.environ.get('MMSIGMA_DATA', ROOT.parent / 'shared/data')) / 'coco_slice'
+DATA = shared.DATA / 'coco_slice'
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True, scope='module')
 def real():
-    """Without data there is nothing to test, which CI must not take for success."""
-    if not DATA.exists():
-        reason = (
-            f'{DATA} does not exist: put images and annotations of COCO there, in its own layout, '
-            'or set MMSIGMA_DATA to the folder that holds coco_slice/'
-        )
-        if os.environ.get('CI'):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need(DATA)
 
 
 def build(head, images=None):

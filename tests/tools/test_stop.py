@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import time
 from types import SimpleNamespace
 
@@ -63,11 +62,6 @@ def ctrl_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope='module')
-def place(place):
-    return place.without('mmdet', 'transformers')
 
 
 @pytest.fixture(scope='module')
@@ -133,11 +127,8 @@ def test_workers_survive_a_signal_to_the_whole_group(place, whole):
     work_dir = place.root / 'group'
     config = place.config(WITH_SENDER + WORKERS, iters=ITERS, interval=3)
     env = {'MMSIGMA_SIGNAL': 'train:5:SIGTERM', 'PYTHONPATH': str(place.root)}
-    done = subprocess.run(
-        place.command('train', config, '--work-dir', work_dir), cwd=place.root,
-        env=place.environment(**env), capture_output=True, text=True, timeout=240,
-        start_new_session=True,
-    )  # fmt: skip
+    process = place.start('train', config, '--work-dir', work_dir, session=True, **env)
+    done = process.finish()
     assert done.returncode == 75, done.stderr
     assert (work_dir / 'last_checkpoint').read_text().endswith('iter_5.pth')
     go_on(place, 'group', whole)

@@ -1,6 +1,5 @@
 """The real DINOv2 ViT-S/14 in three layouts gives the same features."""
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ from torch import Tensor
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.registry import TRUNKS as REGISTRY
 from mmsigma.registry import build
-from tests.fixtures import ROOT
+from tests.shared import DINOV2 as WEIGHTS
+from tests.shared import need
 
-FOLDER = Path(os.environ.get('MMSIGMA_WEIGHTS', ROOT.parent / 'shared/weights'))
-WEIGHTS = FOLDER / 'dinov2_vits14.safetensors'
 TIMM = {'type': 'TimmViT', 'model_name': 'vit_small_patch14_dinov2'}
 MMPRETRAIN = {
     'type': 'MMPretrainViT',
@@ -29,12 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True, scope='module')
 def real() -> None:
-    """Without weights there is nothing to test, which CI must not take for success."""
-    if not WEIGHTS.exists():
-        reason = f'{WEIGHTS} does not exist: put it there, or set MMSIGMA_WEIGHTS to its folder'
-        if os.environ.get('CI'):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    need(WEIGHTS)
 
 
 def renamed(*pairs: tuple[str, str]) -> dict[str, Tensor]:
