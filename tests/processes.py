@@ -211,8 +211,14 @@ def _become(
     # A pipe or a file is written in blocks, a terminal in lines: tests read while it runs.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    with patch('mmsigma.analysis.jobs.subprocess', SimpleNamespace(Popen=Fork, STDOUT=-2)):
+    ours = SimpleNamespace(Popen=_popen, STDOUT=subprocess.STDOUT)
+    with patch('mmsigma.analysis.jobs.subprocess', ours):
         sys.exit(_status(lambda: _run(words, environment)))
+
+
+def _popen(words: Sequence[str], **options: Any) -> Fork | subprocess.Popen:
+    """A fork where Python is to run a script, a start of Python where it is to run a module."""
+    return (Fork if words[1].endswith('.py') else subprocess.Popen)(words, **options)
 
 
 def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -66,6 +66,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scope', MODELS)
 def test_one_import_line_is_enough_in_a_fresh_interpreter(scope: str, tmp_path: Path) -> None:
     config = {

@@ -13,6 +13,7 @@ LEAVES = {
 SMALL = ['--size', '84x112', '--repeats', '2', '--threads', '1']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('framework', LEAVES)
 def test_models_in_turns(framework, place):
     out = place.root / f'{framework}.json'
@@ -47,6 +48,7 @@ def test_models_in_turns(framework, place):
     assert full['share_of_peak'] == pytest.approx(reached) and reached > 0
 
 
+@pytest.mark.slow
 def test_tuners_of_one_config_against_the_floor_with_a_profile(place):
     config, out = ROOT / LEAVES['mmseg'].format('sigma'), place.root / 'tuners.json'
     options = [*SMALL, '--no-inference', '--profile', '--json', out]

@@ -1,6 +1,7 @@
 """Every head of mmdet on trunks of every kind: two steps and an evaluation through the launcher."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from tests.coco import CATEGORIES, DOG, SIZE, write_coco
 from tests.detectors import HEADS, TRUNKS, leaf, tiny
 from tests.fixtures import ROOT, Workplace, load, logged
+from tests.sample import sampled
 
 # What a head finds with little certainty, as after two steps, is nothing at its own thresholds.
 THRESHOLDS = {
@@ -62,8 +64,12 @@ def write(place, name, **changes):
     return path
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
-@pytest.mark.parametrize('head', HEADS)
+# Every head on one trunk, every trunk with one head; the others are slow.
+PAIRS = list(product(HEADS, TRUNKS))
+QUICK = {(head, 'dinov2-s') for head in HEADS} | {('mask-rcnn', trunk) for trunk in TRUNKS}
+
+
+@pytest.mark.parametrize(('head', 'trunk'), sampled(PAIRS, QUICK.__contains__))
 def test_trains_and_evaluates(head, trunk, place):
     name = leaf(head, trunk)
     work = place.root / name.split('/')[-1]
@@ -124,7 +130,9 @@ def check_pictures(folder, place):
     return found
 
 
-@pytest.mark.parametrize('head', ['mask-rcnn', 'retinanet', 'mask2former-panoptic'])
+@pytest.mark.parametrize(
+    'head', sampled(['mask-rcnn', 'retinanet', 'mask2former-panoptic'], 'mask-rcnn'.__eq__)
+)
 def test_draws_tests_and_exports(head, place):
     """Pictures in validation, and the files of COCO's evaluation server from tools/test.py."""
     # All boxes and masks; beside a panoptic map none, which would hide that there is none.
@@ -205,6 +213,7 @@ def test_resumes_exactly(place):
 # --- Bad input ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('head', [h for h in HEADS if h != 'mask2former-semantic'])
 def test_images_without_objects(head, place):
     """What a crop can leave: no box at all, in one image of two and in both."""
@@ -295,6 +304,7 @@ def spoil(root):
         path.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('head', ['mask-rcnn', 'retinanet', 'mask2former-panoptic'])
 def test_boxes_without_area_crowds_and_empty_images(head, tmp_path):
     """They pass the check, each image is read, and an empty one is evaluated."""

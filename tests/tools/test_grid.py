@@ -92,6 +92,7 @@ def test_runs_once_and_becomes_a_table(place, write_grid, capsys):
     assert 'frozen_lr0.001_seed0                    open' in said.out
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(place, write_grid):
     path = write_grid('killed', iters=20, replace=ALONE)
     process = place.start('grid', path, session=True)
@@ -110,6 +111,7 @@ def test_killed_in_the_middle_it_goes_on(place, write_grid):
     assert validation[-1]['step'] == 20
 
 
+@pytest.mark.slow
 def test_killed_in_its_second_run_it_repeats_no_finished_one(place, write_grid):
     """SIGKILL of all its processes; with a checkpoint a step, it loses the step in flight."""
     path = write_grid('twice', iters=20)
@@ -157,6 +159,7 @@ def test_asked_to_stop_it_saves_the_step_in_flight(place, write_grid):
     assert (run / 'iter_35.pth').exists()  # of the option, which is no part of the hash
 
 
+@pytest.mark.slow
 def test_torchrun_shares_the_batch_of_the_config(place, write_grid):
     path = write_grid('shared', replace=ALONE)
     done = place.spawn('grid', path, '--launcher', 'pytorch', '--processes', 2)
@@ -184,6 +187,7 @@ def test_commands_and_scripts_for_other_machines(place, write_grid, capsys):
     assert '3 processes cannot share a batch of 2' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_report_with_predictions(place, write_grid):
     """One command; of a grid that failed in part the report says so."""
     options = [
@@ -309,6 +313,7 @@ tempfile.mkstemp = mkstemp
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
 def test_a_full_disk_ends_one_run_with_its_files_whole(place, write_grid):
     (place.root / 'full_disk.py').write_text(FULL_DISK)
@@ -346,6 +351,7 @@ def test_the_hash_knows_no_folder_and_every_setting(place, write_grid, monkeypat
     assert not set(first) & {run.hash for run in grid.read(path)[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'path', sorted((ROOT / 'configs/grids').glob('*.py')), ids=lambda p: p.stem
 )

@@ -125,6 +125,7 @@ def whole_files(work_dir):
     return [path.name for path in work_dir.rglob('.*') if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', KILLS)
 def test_kill_and_resume(place, whole, killed, name):
     losses, weights = whole
