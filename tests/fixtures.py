@@ -18,6 +18,8 @@ from mmengine.visualization import Visualizer
 from PIL import Image
 from safetensors.torch import save_file
 
+from mmsigma import launch
+
 ROOT = Path(__file__).resolve().parents[1]
 LEAF = ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-308x224.py'
 MODEL = 'vit_small_patch14_dinov2'
@@ -166,7 +168,7 @@ class Workplace:
             try:
                 os.chdir(self.root)
                 spec.loader.exec_module(module)
-                module.launch.run(module.main)
+                launch.run(module.main)
             except SystemExit as stop:
                 return stop.code
             finally:
