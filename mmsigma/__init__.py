@@ -1,6 +1,8 @@
 """mmsigma: parameter-efficient adaptation of frozen vision foundation models in OpenMMLab.
 
-``custom_imports = dict(imports=['mmsigma'])`` in a config is all that mmseg or mmdet needs.
+``custom_imports = dict(imports=['mmsigma'])`` in a config is all that mmseg or mmdet needs:
+MMEngine imports :mod:`mmsigma.registry` itself when it meets a type such as
+``mmsigma.AdaptedBackbone``. So this is imported at once, as tools that answer ``--help`` want it.
 """
 
 from mmsigma import dependencies
@@ -8,6 +10,4 @@ from mmsigma.version import __version__
 
 dependencies.check()
 
-from mmsigma import registry  # noqa: E402  (only after the check can its imports be trusted)
-
-__all__ = ['__version__', 'registry']
+__all__ = ['__version__']

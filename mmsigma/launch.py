@@ -1,25 +1,23 @@
-"""What the command-line tools share: arguments, configs, checks, and errors without tracebacks."""
+"""What the command-line tools share: arguments, configs, checks, and errors without tracebacks.
+
+Importing this is cheap, so that ``--help`` and a misspelt option are answered at once; what takes
+seconds to import (torch, MMEngine) is imported by the functions that need it.
+"""
+
+from __future__ import annotations
 
 import argparse
 import errno
-import inspect
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmengine import runner
-from mmengine.config import Config, ConfigDict, DictAction
-
-from mmsigma import leaves
-from mmsigma.datasets.check import REMOTE, check_paths
-from mmsigma.distributed import strategies
-from mmsigma.distributed.checks import check_job, check_kind, check_optimizer
-from mmsigma.distributed.connect import agree, connect, lost_process
-from mmsigma.distributed.runner import Runner, StrategyRunner
+from mmsigma import deferred
 from mmsigma.errors import (
     CheckpointMismatchError,
     DiskFullError,
@@ -28,6 +26,11 @@ from mmsigma.errors import (
     UnknownNameError,
     unknown,
 )
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from mmsigma.distributed.runner import Runner, StrategyRunner
 
 GUARD = 'CheckpointGuardHook'
 # Added to every training, so that no config need name them and none differs by them.
@@ -38,9 +41,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 # What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
 PARTS = ('trunk', 'tuner', 'head')
 
-# Settings at the top level of a config that MMEngine reads: those of the runner, and these.
+# Settings at the top level of a config that MMEngine reads, besides those of its runner.
 _SETTINGS = {
-    *inspect.signature(runner.Runner).parameters,
     'activation_checkpointing',
     'compile',
     'custom_imports',
@@ -60,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        type=_option,
+        action='extend',
         help='override settings: key=value, nested as a.b=value, lists as key="[a,b]"',
     )
     parser.add_argument(
@@ -88,8 +91,28 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def _option(text: str) -> str:
+    """What ``--cfg-options`` takes; it is read by :func:`read_options`."""
+    if '=' not in text:
+        raise argparse.ArgumentTypeError(f'needs key=value; given: {text!r}')
+    return text
+
+
+def read_options(options: Iterable[str]) -> dict[str, Any]:
+    """Values by key of ``key=value`` words, read as MMEngine's ``DictAction`` reads them."""
+    from mmengine.config import DictAction
+
+    namespace, parser = argparse.Namespace(), argparse.ArgumentParser()
+    DictAction([], 'read', nargs='+')(parser, namespace, list(options))
+    return namespace.read
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config of a command line, with mmsigma's registries and checkpoint guard in place.
+
+    Args:
+        args: What the arguments of :func:`add_arguments`, and maybe :func:`add_parts`, were given.
+            ``cfg_options`` may be words ``key=value``, a dict, or None.
 
     Raises:
         InvalidSettingError: No such config file, an override inside something that has no
@@ -97,7 +120,15 @@ def load_config(args: argparse.Namespace) -> Config:
         UnknownNameError: An override of a name that nothing reads, or that is misspelt; a part that
             does not exist.
     """
+    from mmengine.config import Config
+
+    from mmsigma import leaves
+    from mmsigma.distributed import strategies
+
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    options = args.cfg_options or {}
+    if not isinstance(options, Mapping):
+        options = read_options(options)
     path = Path(args.config)
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path('configs')
@@ -109,9 +140,9 @@ def load_config(args: argparse.Namespace) -> Config:
     config = leaves.compose(path, parts) if any(parts.values()) else Config.fromfile(path)
     if getattr(args, 'strategy', None):
         strategies.merge(config, args.strategy)
-    for key in args.cfg_options or {}:
+    for key in options:
         _check_override(config, key)
-    config.merge_from_dict(args.cfg_options or {})
+    config.merge_from_dict(options)
     config.launcher = args.launcher
     strategies.prepare(config)
     if args.work_dir:
@@ -123,8 +154,19 @@ def load_config(args: argparse.Namespace) -> Config:
     return config
 
 
+@cache
+def _settings() -> set[str]:
+    import inspect
+
+    from mmengine.runner import Runner
+
+    return _SETTINGS | set(inspect.signature(Runner).parameters)
+
+
 def _check_override(config: Config, key: str) -> None:
     """Follow ``key`` into the config; a new name in a dict may pass, a misspelt one may not."""
+    from mmengine.config import Config
+
     node: Any = config
     parts = key.split('.')
     for depth, part in enumerate(parts):
@@ -146,7 +188,7 @@ def _check_override(config: Config, key: str) -> None:
             # Not ``type``, which a new ``dtype`` would be taken for.
             names = [name for name in node if name != 'type']
             misspelt = get_close_matches(part, names, n=1, cutoff=0.88)
-            if misspelt or (depth == 0 and part not in _SETTINGS):
+            if misspelt or (depth == 0 and part not in _settings()):
                 advice = 'See the config for the names of its settings.'
                 raise UnknownNameError(unknown(f'setting of {where}', part, sorted(node), advice))
             return
@@ -154,6 +196,8 @@ def _check_override(config: Config, key: str) -> None:
 
 def _add_plugin(config: Config) -> None:
     """Import mmsigma and guard checkpoints, also where a user's own config forgot to."""
+    from mmengine.config import ConfigDict
+
     imports = config.get('custom_imports') or ConfigDict(imports=[])
     names = [imports['imports']] if isinstance(imports['imports'], str) else imports['imports']
     if 'mmsigma' not in names:
@@ -181,6 +225,8 @@ def add_training_hooks(config: Config) -> None:
 
 
 def _add_hooks(config: Config, names: Iterable[str]) -> None:
+    from mmengine.config import ConfigDict
+
     config.custom_hooks = [
         *(config.get('custom_hooks') or []),
         *(ConfigDict(type=f'mmsigma.{h}') for h in names if not has_hook(config, h)),
@@ -198,6 +244,10 @@ def start(config: Config, trains: bool) -> None:
         LaunchError: They did not meet, or differ in their devices.
         InvalidSettingError: See :func:`mmsigma.distributed.checks.check_job`.
     """
+    from mmsigma.distributed import strategies
+    from mmsigma.distributed.checks import check_job
+    from mmsigma.distributed.connect import connect
+
     connect(config.launcher, (config.get('env_cfg') or {}).get('dist_cfg'))
     if not trains:
         strategies.prepare_evaluation(config)
@@ -208,6 +258,8 @@ def start(config: Config, trains: bool) -> None:
 
 def build_runner(config: Config) -> Runner | StrategyRunner:
     """MMEngine's runner of this config: that of strategies where it names one."""
+    from mmsigma.distributed.runner import Runner, StrategyRunner
+
     return (StrategyRunner if config.get('strategy') else Runner).from_cfg(config)
 
 
@@ -217,6 +269,8 @@ def check_data(config: Config, *loaders: str) -> None:
     Raises:
         DataError: See :func:`mmsigma.datasets.check.check_paths`.
     """
+    from mmsigma.datasets.check import check_paths
+    from mmsigma.distributed.connect import agree
 
     def check() -> None:
         for name in loaders:
@@ -234,10 +288,19 @@ def check_checkpoint(path: str | Path, config: Config | None = None) -> None:
         CheckpointMismatchError: It does not exist, is truncated or no checkpoint at all, is of
             another strategy, or, to resume from, has no optimiser state.
     """
+    from mmengine.config import Config
+
+    from mmsigma.distributed.connect import agree
+
     agree(lambda: _check_checkpoint(path, config or Config()))
 
 
 def _check_checkpoint(path: str | Path, config: Config) -> None:
+    from mmengine.runner import CheckpointLoader
+
+    from mmsigma.datasets.check import REMOTE
+    from mmsigma.distributed.checks import check_kind, check_optimizer
+
     file = Path(path).expanduser()
     check_kind(file, config)
     if REMOTE in str(path) or file.is_dir():  # DeepSpeed's checkpoints are folders
@@ -247,7 +310,7 @@ def _check_checkpoint(path: str | Path, config: Config) -> None:
     if not file.is_file():
         raise CheckpointMismatchError(f'There is no checkpoint {str(path)!r}; {there}.')
     try:
-        checkpoint = runner.CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
+        checkpoint = CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
     except Exception as error:  # pickle, zip and torch have no common base
         raise CheckpointMismatchError(
             f'{file} ({file.stat().st_size:,} bytes) cannot be read as a checkpoint: '
@@ -274,6 +337,7 @@ def has_hook(config: Config, name: str) -> bool:
 
 def run(main: Callable[[], Any]) -> None:
     """Run a tool; an error meant for users is printed alone, and its status ends the process."""
+    deferred.install()
     try:
         main()
     except MMSigmaError as error:
@@ -283,6 +347,8 @@ def run(main: Callable[[], Any]) -> None:
             raise
         _end(disk_full(error))
     except RuntimeError as error:
+        from mmsigma.distributed.connect import lost_process
+
         lost = lost_process(error)
         if lost is None:
             raise

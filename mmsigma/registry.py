@@ -49,7 +49,7 @@ VISBACKENDS = Registry(
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=_SCOPE, locations=['mmsigma.evaluation'])
 STRATEGIES = Registry(
-    'strategy', parent=ROOT_STRATEGIES, scope=_SCOPE, locations=['mmsigma.distributed']
+    'strategy', parent=ROOT_STRATEGIES, scope=_SCOPE, locations=['mmsigma.distributed.fsdp']
 )
 TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
 TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])

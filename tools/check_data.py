@@ -4,8 +4,6 @@ import argparse
 import os
 
 from mmsigma import launch
-from mmsigma.analysis.data import class_table, inspect
-from mmsigma.analysis.data_sheet import draw
 from mmsigma.errors import DataError
 
 
@@ -35,6 +33,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmsigma.analysis.data import class_table, inspect
+    from mmsigma.analysis.data_sheet import draw
+
     config = launch.load_config(args)
     parts = inspect(config, None if args.all else args.samples, args.workers)
     for part in parts:

@@ -11,8 +11,7 @@
 import argparse
 from pathlib import Path
 
-from mmsigma import launch, leaves
-from mmsigma.analysis import combinations
+from mmsigma import launch
 from mmsigma.errors import InvalidSettingError
 from mmsigma.files import write
 
@@ -40,6 +39,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmsigma.analysis import combinations
+
     if args.write_refused:
         write_refused()
     elif args.write or args.print:
@@ -53,6 +55,8 @@ def main() -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Every combination that fits the patterns: as names of leaves, or their number."""
+    from mmsigma.analysis import combinations
+
     patterns = {part: getattr(args, part) or '*' for part in PARTS}
     counts: dict[str, int] = {}
     for benchmark, tuner, trunk, head in combinations.names(BASE, **patterns):
@@ -71,6 +75,9 @@ def put(args: argparse.Namespace) -> None:
     Raises:
         InvalidSettingError: A part is not named, or another file has the name.
     """
+    from mmsigma import leaves
+    from mmsigma.analysis import combinations
+
     missing = [f'--{part}' for part in PARTS if not getattr(args, part)]
     if missing:
         raise InvalidSettingError(f'A leaf needs one of each; add {", ".join(missing)}.')
@@ -87,6 +94,8 @@ def put(args: argparse.Namespace) -> None:
 
 def write_refused() -> None:
     """Find out which trunks cannot carry which tuners, and note it."""
+    from mmsigma.analysis import combinations
+
     lines = [
         '# Trunks that cannot carry a tuner, by tuner: python tools/configs.py --write-refused',
         'refused = {',

@@ -5,21 +5,20 @@ as it gets. The same small head is trained twice for the same schedule: on the f
 with SIGMA adapters inside it.
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import statistics
 import time
 import warnings
 from pathlib import Path
-from typing import Any
-
-import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
+from typing import TYPE_CHECKING, Any
 
 from mmsigma import launch
-from mmsigma.analysis.params import count
-from mmsigma.analysis.pictures import compare
+
+if TYPE_CHECKING:
+    from mmengine.hooks import Hook
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/demo/{}_dinov2-s_linear_brain-238x196.py'
@@ -27,33 +26,39 @@ METHODS = {'frozen': 'frozen trunk', 'sigma': 'SIGMA'}
 SHOWN = (4, 12, 20, 27)  # validation slices in the picture, from all four blocks
 
 
-class Progress(Hook):
-    """One line that is rewritten, instead of MMEngine's log."""
+def progress(name: str, steps: int, seconds: list[float]) -> Hook:
+    """A line that is rewritten, instead of MMEngine's log.
 
-    priority = 'LOWEST'
+    Args:
+        name: Of the run.
+        steps: It has so many.
+        seconds: Gets the time of each.
+    """
+    from mmengine.hooks import Hook
 
-    def __init__(self, name: str, steps: int) -> None:
-        self.name, self.steps = name, steps
-        self.seconds: list[float] = []
+    class Progress(Hook):
+        priority = 'LOWEST'
 
-    def before_train(self, runner: Any) -> None:
-        self.mark = time.perf_counter()
+        def before_train(self, runner: Any) -> None:
+            self.mark = time.perf_counter()
 
-    def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        now = time.perf_counter()
-        self.seconds.append(now - self.mark)
-        self.mark = now
-        done = batch_idx + 1
-        if done % 5 == 0 or done == 1:
-            left = (self.steps - done) * statistics.median(self.seconds)
-            print(
-                f'  {self.name:<13} step {done:>3}/{self.steps}  '
-                f'loss {float(outputs["loss"].detach()):.3f}  '
-                f'{statistics.median(self.seconds):.2f} s/step  about {left:.0f} s left',
-                flush=True,
-            )
+        def after_train_iter(
+            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        ) -> None:
+            now = time.perf_counter()
+            seconds.append(now - self.mark)
+            self.mark = now
+            done = batch_idx + 1
+            if done % 5 == 0 or done == 1:
+                each = statistics.median(seconds)
+                print(
+                    f'  {name:<13} step {done:>3}/{steps}  '
+                    f'loss {float(outputs["loss"].detach()):.3f}  '
+                    f'{each:.2f} s/step  about {(steps - done) * each:.0f} s left',
+                    flush=True,
+                )
+
+    return Progress()
 
 
 def parse_args() -> argparse.Namespace:
@@ -82,6 +87,11 @@ def train(method: str, name: str, out: Path, steps: int | None) -> dict[str, Any
         ``mIoU`` (percent), ``share`` (percent of the trunk), ``seconds`` per step (median),
         ``megabytes`` of the checkpoint, and ``predictions``, label maps ``(H, W)``.
     """
+    import torch
+    from mmengine.config import Config
+
+    from mmsigma.analysis.params import count
+
     config = Config.fromfile(ROOT / CONFIG.format(method))
     if steps:
         config.merge_from_dict({'train_cfg.max_iters': steps, 'train_cfg.val_interval': steps})
@@ -92,9 +102,9 @@ def train(method: str, name: str, out: Path, steps: int | None) -> dict[str, Any
     config.default_hooks.visualization.draw = False
     launch.check_data(config, 'train_dataloader', 'val_dataloader')
 
-    runner = launch.Runner.from_cfg(config)
-    progress = Progress(name, config.train_cfg.max_iters)
-    runner.register_hook(progress)
+    runner = launch.build_runner(config)
+    seconds: list[float] = []
+    runner.register_hook(progress(name, config.train_cfg.max_iters, seconds))
     runner.train()
 
     dataset = runner.val_dataloader.dataset
@@ -109,7 +119,7 @@ def train(method: str, name: str, out: Path, steps: int | None) -> dict[str, Any
     return {
         'mIoU': float(runner.message_hub.get_scalar('val/mIoU').current()),
         'share': count(config)['share_percent'],
-        'seconds': statistics.median(progress.seconds),
+        'seconds': statistics.median(seconds),
         'megabytes': best.stat().st_size / 1e6,
         'predictions': predictions,
     }
@@ -117,6 +127,12 @@ def train(method: str, name: str, out: Path, steps: int | None) -> dict[str, Any
 
 def main() -> None:
     args = parse_args()
+
+    import torch
+    from mmengine.config import Config
+
+    from mmsigma.analysis.pictures import compare
+
     warnings.filterwarnings('ignore')
     prepare()
     methods = METHODS | ({'full': 'full tuning'} if args.full else {})

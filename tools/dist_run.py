@@ -1,25 +1,50 @@
 """torchrun for ``tools/dist_*.sh``: machines that do not meet within a minute are told why."""
 
+import argparse
+import runpy
 import socket
 import sys
 import time
 
-from torch.distributed import DistNetworkError, DistStoreError
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.run import parse_args, run
-
 from mmsigma.reach import WAIT, reach
 
 
+def parse_args() -> argparse.Namespace:
+    """What ``tools/dist_*.sh`` say; the arguments of the script are those that it takes.
+
+    torchrun has more options, but takes seconds to read them.
+    """
+    parser = argparse.ArgumentParser(description='Start a script once for each GPU.')
+    parser.add_argument('--nnodes', default='1', help='number of machines')
+    parser.add_argument('--node_rank', type=int, default=0, help="this machine's number, from 0")
+    parser.add_argument('--master_addr', default='127.0.0.1', help='address of machine 0')
+    parser.add_argument('--master_port', type=int, default=29500, help='a free port of machine 0')
+    parser.add_argument('--nproc_per_node', default='1', help='number of GPUs of this machine')
+    parser.add_argument('script', help='tools/train.py or tools/test.py')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the script')
+    args = parser.parse_args()
+    own, sys.argv = sys.argv, [args.script, *args.arguments]
+    try:  # here it takes no time, and is said once
+        runpy.run_path(args.script)['parse_args']()
+    finally:
+        sys.argv = own
+    return args
+
+
 def main() -> None:
-    args = parse_args(None)
+    args = parse_args()
+
+    from torch.distributed import DistNetworkError, DistStoreError, run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     end = time.monotonic() + WAIT
     try:
         if args.node_rank > 0:
             reach(args.master_addr, args.master_port, end)
-        args.rdzv_conf = f'timeout={max(1, int(end - time.monotonic()))}'
-        run(args)
+        options = run.parse_args(None)
+        options.rdzv_conf = f'timeout={max(1, int(end - time.monotonic()))}'
+        run.run(options)
     except ChildFailedError as error:  # which has said why itself
         print(f'\n{error}', file=sys.stderr)
         sys.exit(max(1, error.get_first_failure()[1].exitcode))

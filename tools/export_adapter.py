@@ -2,9 +2,7 @@
 
 import argparse
 
-from mmengine.runner import CheckpointLoader
-
-from mmsigma import adapter_files, launch
+from mmsigma import launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +16,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmengine.runner import CheckpointLoader
+
+    from mmsigma import adapter_files
+
     launch.check_checkpoint(args.checkpoint)
     loaded = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
     counts = adapter_files.save(loaded.get('state_dict', loaded), args.out)

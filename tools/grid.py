@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import report
-import torch
 
 from mmsigma import launch
-from mmsigma.analysis import batch, grid, params, progress, records
+from mmsigma.analysis import batch, grid, progress, records
 from mmsigma.analysis.jobs import Job
 from mmsigma.analysis.live import STATES, Board, Row
 from mmsigma.analysis.schedule import Schedule
@@ -31,7 +30,6 @@ from mmsigma.errors import (
     unknown,
 )
 from mmsigma.files import write
-from mmsigma.hooks.atomic_checkpoint import latest
 
 TRAIN = Path(__file__).parent / 'train.py'
 
@@ -148,6 +146,8 @@ def read_devices(args: argparse.Namespace) -> list[str]:
     """
     if not args.devices:
         return []
+    import torch
+
     devices = args.devices.split(',')
     if args.launcher == 'slurm':
         raise InvalidSettingError('--devices is for this machine; SLURM gives each task its own.')
@@ -166,6 +166,8 @@ def make_slots(
     devices: Sequence[str], jobs: int, together: bool, processes: int
 ) -> list[dict[str, str]]:
     """The environment of each run that may go on at once; runs go to all devices in turn."""
+    import torch
+
     if devices:
         groups = [','.join(devices)] if together else list(devices)
         return [{'CUDA_VISIBLE_DEVICES': group} for _ in range(jobs) for group in groups]
@@ -216,6 +218,8 @@ def check(
     Returns:
         Counts of parameters by model, and by name of a run what is wrong with its model.
     """
+    from mmsigma.analysis import params
+
     counts: dict[str, dict[str, float]] = {}
     problems: dict[str, str] = {}
     for run in runs:
@@ -250,6 +254,8 @@ def listed(problems: Mapping[str, str]) -> str:
 
 def command(run: grid.Run, work_dir: Path, args: argparse.Namespace, processes: int) -> list[str]:
     """The command line of a run; what it adds to the config is no part of the config's hash."""
+    from mmsigma.hooks.atomic_checkpoint import latest
+
     words = [str(TRAIN), str(work_dir / 'run.py'), '--work-dir', str(work_dir)]
     options = []
     if args.launcher == 'pytorch':

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmsigma import launch, merged_files
+from mmsigma import launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,6 +19,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmsigma import merged_files
+
     config = launch.load_config(args)
     launch.check_checkpoint(args.checkpoint)
     made = merged_files.save(config, args.checkpoint, args.out)

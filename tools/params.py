@@ -1,17 +1,18 @@
 """Count parameters: ``python tools/params.py CONFIG ... [--json] [--tuners [FILE ...]]``."""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config
-from mmengine.utils import import_modules_from_strings
+from typing import TYPE_CHECKING, Any
 
 from mmsigma import launch
 from mmsigma.analysis.pages import put
-from mmsigma.analysis.params import count, share_table, shares, table
 from mmsigma.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 TUNERS = Path(__file__).parent.parent / 'configs/_base_/tuners'
 
@@ -42,6 +43,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmsigma.analysis.params import count, table
+
     if args.tuners is not None:
         print_shares(args)
         return
@@ -68,6 +72,8 @@ def line(name: str, counts: dict[str, float]) -> str:
 
 def print_shares(args: argparse.Namespace) -> None:
     """The table of tuners on trunks, printed or put into a page."""
+    from mmsigma.analysis.params import share_table, shares
+
     files = args.tuners or sorted(map(str, TUNERS.glob('*.py')))
     trunks = {Path(path).stem: part(args, path, 'trunk') for path in args.configs}
     # Overrides are for the trunks.
@@ -82,6 +88,8 @@ def print_shares(args: argparse.Namespace) -> None:
 
 def part(args: argparse.Namespace, path: str, name: str) -> Config:
     """A config that has ``name``, a trunk or a tuner, at its top level; its imports are made."""
+    from mmengine.utils import import_modules_from_strings
+
     config = launch.load_config(argparse.Namespace(**{**vars(args), 'config': path}))
     if name not in config:
         raise InvalidSettingError(

@@ -13,8 +13,7 @@ from pathlib import Path
 import table
 
 from mmsigma import launch
-from mmsigma.analysis import report, samples, tables
-from mmsigma.analysis.plots import labels
+from mmsigma.analysis import tables
 from mmsigma.files import write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +61,8 @@ def make(args: argparse.Namespace, records: Sequence[tables.Record], command: st
         InvalidSettingError: Something that the arguments name cannot be read.
         UnknownNameError: A metric or a method that no record has.
     """
+    from mmsigma.analysis import report, samples
+
     rows, metrics, sheet = table.contents(args, records)
     names = [Path(folder).name for folder in args.records]
     folders = [Path(f) for f in args.work_dir or (f'work_dirs/{name}' for name in names)]
@@ -91,6 +92,8 @@ def make(args: argparse.Namespace, records: Sequence[tables.Record], command: st
 
 def drawn(rows: Sequence[tables.Row], folders: Sequence[Path]) -> dict[str, tuple[Path, int]]:
     """By name of a row, the folder of its first run and the step of its last validation."""
+    from mmsigma.analysis.plots import labels
+
     found = {}
     for row, name in zip(rows, labels(rows), strict=True):
         run = row.runs[0]

@@ -8,19 +8,22 @@
 writes ``DIR/roads/NAME.png`` and ``DIR/brains/NAME.png`` for each image; detectors write ``.json``.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.config import Config
-
-from mmsigma import launch, prediction_files
+from mmsigma import launch
 from mmsigma.errors import DataError, InvalidInputError, InvalidSettingError
-from mmsigma.one_pass import shared_blocks
-from mmsigma.tasks import Tasks
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from mmsigma.tasks import Tasks
 
 SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
 
@@ -41,9 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='where predictions go')
     parser.add_argument('--fold', action='store_true', help='fold adapters where they fold')
     parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the models run (default: %(default)s)',
+        '--device', help='where the models run (default: cuda where there is a GPU, or cpu)'
     )
     return parser.parse_args()
 
@@ -99,13 +100,21 @@ def configs(given: list[list[str]]) -> dict[str, Config]:
 def main() -> None:
     args = parse_args()
     images = find(args.images)
+
+    import torch
+
+    from mmsigma import prediction_files
+    from mmsigma.one_pass import shared_blocks
+    from mmsigma.tasks import Tasks
+
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     tasks, readers = Tasks(), {}
     given = configs(args.task)
     for name, _, checkpoint in args.task:
         tasks.add(name, given[name], checkpoint, fold=args.fold)
         readers[name] = prediction_files.reader(given[name])
     for name, model in tasks.items():
-        model.to(args.device)
+        model.to(device)
         backbone = model.backbone
         tuner, depth = type(backbone.tuner).__name__, backbone.out_indices[-1] + 1
         print(f'{name}: {tuner}, {shared_blocks(backbone)} of {depth} blocks shared')
@@ -132,6 +141,8 @@ def main() -> None:
 
 def predict(tasks: Tasks, readers: dict, path: Path) -> dict[str, dict[str, bytes]]:
     """What all models say of one image, as files by task."""
+    from mmsigma import prediction_files
+
     found = {}
     with tasks.one_pass():
         for name, model in tasks.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsigma import launch
-from mmsigma.analysis import formats, pages, plots, published, tables
+from mmsigma.analysis import formats, pages, published, tables
 from mmsigma.errors import InvalidSettingError
 from mmsigma.files import write
 
@@ -84,6 +84,8 @@ def main() -> None:
     else:
         print(text, end='')
     if args.plot:
+        from mmsigma.analysis import plots
+
         plots.save(plots.against_share(rows, metrics[0]), args.plot)
 
 

@@ -3,11 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmengine.device import get_device
-
 from mmsigma import launch
 from mmsigma.errors import InvalidSettingError, NothingToResumeError
-from mmsigma.hooks.atomic_checkpoint import latest
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,6 +29,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmengine.device import get_device
+
+    from mmsigma.hooks.atomic_checkpoint import latest
+
     config = launch.load_config(args)
     launch.add_training_hooks(config)
     if args.amp:

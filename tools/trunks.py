@@ -5,7 +5,6 @@ from pathlib import Path
 
 from mmsigma import launch
 from mmsigma.analysis.pages import put
-from mmsigma.analysis.trunks import table
 
 CONFIGS = Path(__file__).parent.parent / 'configs/_base_/trunks'
 
@@ -18,6 +17,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+
+    from mmsigma.analysis.trunks import table
+
     found = table(sorted(CONFIGS.glob('*.py')))
     if args.write is None:
         print(found)

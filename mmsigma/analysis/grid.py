@@ -12,6 +12,8 @@ A grid file is a Python config::
     metric = 'mIoU'                       # of the validation split; chooses the rate
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import re
@@ -20,11 +22,12 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
-
-from mmengine.config import Config
+from typing import TYPE_CHECKING, Any
 
 from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError, unknown
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 RATE, SEED = 'optim_wrapper.optimizer.lr', 'randomness.seed'
 _REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
@@ -84,6 +87,8 @@ def read(path: str | Path) -> tuple[list[Run], str]:
         InvalidSettingError: No such file, or a missing or empty entry.
         UnknownNameError: An entry that grids do not have.
     """
+    from mmengine.config import Config
+
     path = Path(path)
     if not path.is_file():
         near = sorted(str(p) for p in path.parent.glob('*.py'))
@@ -129,6 +134,8 @@ def describe(error: Exception) -> str:
 def _config(
     path: Path, grid: Config, method: str, trunk: str, options: Mapping[str, Any]
 ) -> Config:
+    from mmengine.config import Config
+
     leaf = path.parent / grid.leaf.format(method=method, trunk=trunk)
     if not leaf.is_file():
         near = sorted(p.name for p in leaf.parent.glob('*.py'))[:20]

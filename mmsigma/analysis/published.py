@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmsigma.errors import InvalidSettingError
 
 # What a figure was read from; nothing from memory.
@@ -66,6 +64,8 @@ def read(path: str | Path) -> Published:
         InvalidSettingError: There is no such file, or a group lacks an entry, or a figure has no
             tag of :data:`TAGS`.
     """
+    import yaml
+
     path = Path(path)
     try:
         groups = yaml.safe_load(path.read_text()) or []

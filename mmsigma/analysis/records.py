@@ -1,5 +1,7 @@
 """The record of a run: what was run, where, and what came out, as one small JSON file."""
 
+from __future__ import annotations
+
 import json
 import math
 import platform
@@ -8,12 +10,7 @@ import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import mmengine
-import torch
-from mmengine.config import Config
-from mmengine.device import get_device
+from typing import TYPE_CHECKING, Any
 
 from mmsigma.analysis import classes, setting
 from mmsigma.analysis.grid import Run
@@ -22,6 +19,9 @@ from mmsigma.dependencies import REQUIREMENTS, installed
 from mmsigma.errors import InvalidSettingError, NonFiniteLossError, UnknownNameError, unknown
 from mmsigma.files import write
 from mmsigma.version import __version__
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 # Import name -> names of the distribution, of what a record tells the version where it is there.
 _PACKAGES = {
@@ -196,6 +196,10 @@ def mark_commit(work_dir: Path) -> None:
 
 def environment(threads: int | None = None) -> dict[str, Any]:
     """Versions and hardware; on a CPU the threads, this process's unless given."""
+    import mmengine
+    import torch
+    from mmengine.device import get_device
+
     found = {name: installed(distributions) for name, distributions in _PACKAGES.items()}
     on_gpu = get_device() == 'cuda'
     return {

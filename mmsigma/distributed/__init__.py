@@ -3,7 +3,3 @@
 The engines are MMEngine's: its ``Runner`` with PyTorch's DDP, or its ``FlexibleRunner`` with a
 strategy, of which one is here.
 """
-
-from mmsigma.distributed.fsdp import FSDP2Strategy
-
-__all__ = ['FSDP2Strategy']

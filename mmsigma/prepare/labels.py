@@ -1,13 +1,19 @@
-"""Label images: read, translate, write."""
+"""Label images: read, translate, write.
+
+Importing this imports neither NumPy nor Pillow, which ``--help`` does not need.
+"""
+
+from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from mmsigma.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 IGNORED = 255
 _UNKNOWN = -1
@@ -43,6 +49,9 @@ def read(path: Path) -> np.ndarray:
     Raises:
         DataError: It cannot be read.
     """
+    import numpy as np
+    from PIL import Image
+
     try:
         with Image.open(path) as image:
             coloured = image.mode in ('RGBA', 'CMYK', 'YCbCr')
@@ -54,30 +63,26 @@ def read(path: Path) -> np.ndarray:
         ) from error
 
 
-def table(mapping: Mapping[int, int]) -> np.ndarray:
-    """A table of 256 entries for :func:`translate`; what is not in ``mapping`` is refused."""
-    entries = np.full(256, _UNKNOWN, np.int16)
-    for value, label in mapping.items():
-        entries[value] = label
-    return entries
-
-
-def translate(labels: np.ndarray, entries: np.ndarray, path: Path) -> np.ndarray:
-    """Replace every value ``(H, W)`` by its entry.
+def translate(labels: np.ndarray, mapping: Mapping[int, int], path: Path) -> np.ndarray:
+    """Replace every value ``(H, W)`` by what it is mapped to.
 
     Args:
         labels: Values from 0 to 255.
-        entries: See :func:`table`.
+        mapping: To values from 0 to 255; what is not in it is refused.
         path: Where the labels are from, for messages.
 
     Raises:
-        DataError: Colours instead of values, or a value without an entry.
+        DataError: Colours instead of values, or a value that is not in ``mapping``.
     """
+    import numpy as np
+
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise DataError(
             f'{path} has {labels.dtype} values of shape {labels.shape}, not one index for each '
             'pixel. Are these the label images, and not their coloured pictures?'
         )
+    entries = np.full(256, _UNKNOWN, np.int16)
+    entries[list(mapping)] = list(mapping.values())
     found = entries[labels]
     if (found == _UNKNOWN).any():
         wrong = np.unique(labels[found == _UNKNOWN]).tolist()
@@ -93,6 +98,8 @@ def translate_colours(
     Returns:
         Labels ``(H, W)``, ``other`` where the colour is not known, and how many such pixels.
     """
+    import numpy as np
+
     codes = image.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     known = np.array([(r << 16) + (g << 8) + b for r, g, b in colours])
     order = np.argsort(known)
@@ -104,6 +111,8 @@ def translate_colours(
 
 def encode(labels: np.ndarray) -> bytes:
     """An array of bytes ``(H, W)`` or ``(H, W, 3)`` as a PNG file."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, 'PNG')
     return buffer.getvalue()

@@ -1,18 +1,13 @@
 """Progress bars, on the error stream and on terminals only."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Bar:
@@ -39,6 +34,17 @@ def bar(title: str, total: int, items: bool = True) -> Iterator[Bar]:
         total: Items, or bytes, there are.
         items: Whether the count is of items, and worth showing.
     """
+    # Not above: --help needs none of it.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     count = [MofNCompleteColumn()] if items else []
     columns = [TextColumn('{task.description}'), BarColumn(), TaskProgressColumn(), *count]
     console = Console(stderr=True)

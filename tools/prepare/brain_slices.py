@@ -28,11 +28,14 @@ import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
+if TYPE_CHECKING:  # --help needs none of it
+    import numpy as np
+    import numpy.typing as npt
+
+    UInt8Array = npt.NDArray[np.uint8]
+    FloatArray = npt.NDArray[np.floating[Any]]
 
 SOURCE = 'PyPI nilearn, ICBM152 2009a symmetric T1 template and tissue maps, 1 mm'
 CLASSES = ('background', 'grey matter', 'white matter')
@@ -44,9 +47,6 @@ TISSUE_THRESHOLD = 0.5  # probability
 MIN_TISSUE_PIXELS = 1000  # of 46,648 in a slice
 TRAIN_BLOCK, VAL_BLOCK, GAP = 20, 8, 4  # slices of 1 mm
 FORMAT = 1  # raise when the files written change
-
-UInt8Array = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 def cache_dir() -> Path:
@@ -61,6 +61,8 @@ def encode_labels(grey: FloatArray, white: FloatArray) -> UInt8Array:
     The threshold is on the sum: on the larger of the two it would draw a thin line of background
     along the border of grey and white matter, where both are a little below 0.5.
     """
+    import numpy as np
+
     if grey.shape != white.shape:
         raise ValueError(f'grey and white maps differ in shape: {grey.shape} and {white.shape}')
     low, high = np.minimum(grey, white).min(), np.maximum(grey, white).max()
@@ -76,6 +78,8 @@ def fit_size(plane: UInt8Array, size: tuple[int, int] = IMAGE_SIZE) -> UInt8Arra
     197x233 becomes 196x238: the last row, which is empty, goes, and columns of zeros come: 2
     before and 3 after.
     """
+    import numpy as np
+
     for axis, target in enumerate(size):
         extra = target - plane.shape[axis]
         if extra >= 0:
@@ -113,6 +117,8 @@ def split_slices(
 
 def load_volumes() -> tuple[UInt8Array, FloatArray, FloatArray]:
     """Return the T1 template (0 to 255), grey and white maps (0 to 1), each (x, y, z) in RAS."""
+    import numpy as np
+
     # Only the package's place is needed: importing it would bring in scikit-learn and pandas.
     spec = importlib.util.find_spec('nilearn')
     if spec is None or not spec.submodule_search_locations:
@@ -169,6 +175,9 @@ def is_complete(out_dir: Path) -> bool:
 
 def write_dataset(root: Path) -> None:
     """Write images, labels and ``dataset.json`` below ``root``."""
+    import numpy as np
+    from PIL import Image
+
     t1, grey, white = load_volumes()
     labels = encode_labels(grey, white)
     tissue = (labels > 0).sum(axis=(0, 1))

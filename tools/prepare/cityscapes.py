@@ -13,7 +13,7 @@ from pathlib import Path
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import convert
 from mmsigma.prepare.dataset import Dataset, Split
-from mmsigma.prepare.labels import CITYSCAPES_IDS, encode, read, table, translate
+from mmsigma.prepare.labels import CITYSCAPES_IDS, encode, read, translate
 
 IMAGES, LABELS = 'leftImg8bit_trainvaltest.zip', 'gtFine_trainvaltest.zip'
 SUFFIXES = {
@@ -40,12 +40,11 @@ DATASET = Dataset(
         Split('test', 'leftImg8bit/test', None, 1525, IMAGES, '_leftImg8bit.png', optional=True),
     ),
 )
-TRAIN_IDS = table(CITYSCAPES_IDS)
 
 
 def train_ids(path: Path) -> bytes:
     """Train ids of a file of label ids."""
-    return encode(translate(read(path), TRAIN_IDS, path))
+    return encode(translate(read(path), CITYSCAPES_IDS, path))
 
 
 def write_labels(root: Path, workers: int) -> None:

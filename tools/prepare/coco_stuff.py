@@ -14,7 +14,7 @@ from pathlib import Path
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import convert
 from mmsigma.prepare.dataset import Dataset, Split
-from mmsigma.prepare.labels import IGNORED, encode, read, table, translate
+from mmsigma.prepare.labels import IGNORED, encode, read, translate
 
 LABELS = 'stuffthingmaps_trainval2017.zip'
 DATASET = Dataset(
@@ -37,7 +37,7 @@ DATASET = Dataset(
 # Ids of things without an instance in COCO.
 UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 USED = [label for label in range(182) if label not in UNUSED]
-TRAIN_IDS = table({label: index for index, label in enumerate(USED)} | {IGNORED: IGNORED})
+TRAIN_IDS = {label: index for index, label in enumerate(USED)} | {IGNORED: IGNORED}
 
 
 def train_ids(path: Path) -> bytes:

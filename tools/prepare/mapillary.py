@@ -14,7 +14,7 @@ from pathlib import Path
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import convert
 from mmsigma.prepare.dataset import Dataset, Split
-from mmsigma.prepare.labels import CITYSCAPES_CLASSES, IGNORED, encode, read, table, translate
+from mmsigma.prepare.labels import CITYSCAPES_CLASSES, IGNORED, encode, read, translate
 
 ARCHIVE = 'mapillary-vistas-dataset_public_v2.0.zip'
 TRAIN_IDS = 'cityscapes_trainIdLabel'
@@ -71,19 +71,16 @@ MERGED = {
     'motorcycle': ('Motorcycle',),
     'bicycle': ('Bicycle',),
 }  # fmt: skip
-TABLE = table(
-    dict.fromkeys(range(len(CLASSES)), IGNORED)
-    | {
-        CLASSES.index(name): CITYSCAPES_CLASSES.index(target)
-        for target, names in MERGED.items()
-        for name in names
-    }
-)
+LABELS = dict.fromkeys(range(len(CLASSES)), IGNORED) | {
+    CLASSES.index(name): CITYSCAPES_CLASSES.index(target)
+    for target, names in MERGED.items()
+    for name in names
+}
 
 
 def train_ids(path: Path) -> bytes:
     """Cityscapes' train ids of a label file."""
-    return encode(translate(read(path), TABLE, path))
+    return encode(translate(read(path), LABELS, path))
 
 
 def write_labels(root: Path, workers: int) -> None:

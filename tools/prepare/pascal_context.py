@@ -12,9 +12,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as masks
-
 from mmsigma.errors import DataError
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import convert
@@ -53,6 +50,9 @@ INDEX = {category: index for index, category in enumerate(CATEGORIES, 1)}
 
 def draw(job: tuple[dict[str, Any], list[dict[str, Any]]]) -> bytes:
     """The label image of an image and its annotations."""
+    import numpy as np
+    from pycocotools import mask as masks  # neither is needed for --help
+
     image, annotations = job
     labels = np.zeros((image['height'], image['width']), np.uint8)
     for annotation in annotations:

@@ -10,9 +10,6 @@ Usage: ``python tools/prepare/potsdam.py 2_Ortho_RGB.zip 5_Labels_all_noBoundary
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from mmsigma.errors import DataError
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import for_each
@@ -60,6 +57,8 @@ def starts(length: int) -> list[int]:
 
 def tiles(path: Path) -> dict[Path, tuple[int, int]]:
     """Files of the tiles of one published image, and their left and upper edges."""
+    from PIL import Image  # not needed for --help
+
     row, column = path.stem.split('_')[2:4]
     split = 'val' if f'{row}_{column}' in VALIDATION else 'train'
     folder = path.parents[1] / ('ann_dir' if 'label' in path.stem else 'img_dir') / split
@@ -77,6 +76,8 @@ def tiles(path: Path) -> dict[Path, tuple[int, int]]:
 
 def cut(path: Path) -> None:
     """Write the tiles of one published image, except those that are there already."""
+    import numpy as np  # not needed for --help
+
     try:
         missing = {file: place for file, place in tiles(path).items() if not file.exists()}
     except OSError as error:

@@ -10,9 +10,6 @@ Usage: ``python tools/prepare/voc_aug.py VOCtrainval_11-May-2012.tar benchmark.t
 import sys
 from pathlib import Path
 
-import numpy as np
-from scipy.io import loadmat
-
 from mmsigma.errors import DataError
 from mmsigma.prepare.command import run
 from mmsigma.prepare.convert import convert
@@ -51,6 +48,9 @@ DATASET = Dataset(
 
 def labels_of(path: Path) -> bytes:
     """SBD's labels of one image."""
+    import numpy as np
+    from scipy.io import loadmat  # neither is needed for --help
+
     try:
         labels = loadmat(path)['GTcls'][0]['Segmentation'][0].astype(np.uint8)
     except Exception as error:  # scipy has no base class for broken files
