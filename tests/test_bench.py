@@ -14,6 +14,7 @@ from tests.processes import ROOT, Process
 SCRIPT = ROOT / 'tools/bench.py'
 
 
+@pytest.mark.slow
 def test_quick_run_reports_every_variant(tmp_path: Path) -> None:
     out = tmp_path / 'new' / 'bench.json'
     arguments = ['--quick', '--device', 'cpu', '--repeats', '2', '--threads', '1', '--json', out]

@@ -10,6 +10,7 @@ from mmsigma import leaves
 from mmsigma.analysis import combinations
 from tests.benchmarks import LEAVES, tiny, write
 from tests.fixtures import ROOT, Workplace, load, logged
+from tests.sample import sampled
 from tests.trees import FOLDERS, TREES
 
 COUNT = 83
@@ -111,7 +112,11 @@ def roots_in(node):
 # --- Function -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', LEAVES)
+# One of every benchmark.
+QUICK = {next(name for name in LEAVES if name.startswith(f'{f}/sigma')) for f in FOLDERS}
+
+
+@pytest.mark.parametrize('name', sampled(LEAVES, QUICK.__contains__))
 def test_trains_and_evaluates(name, place):
     work = place.root / Path(name).name
     config = write(place, name)

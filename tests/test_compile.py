@@ -18,6 +18,7 @@ from torch._dynamo.utils import counters
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError, UnknownNameError
 from mmsigma.injection import run_block
+from tests.sample import sampled
 from tests.tiny import TRUNKS, backbone, images, loss, same, shake
 
 GRAPHS: list[torch.fx.GraphModule] = []
@@ -79,7 +80,9 @@ def sizes(trunk: str, *tokens: tuple[int, int], batch: int = 2) -> list[Tensor]:
     return [images(trunk, h * patch, w * patch, batch) for h, w in tokens]
 
 
-@pytest.mark.parametrize('tuner', ['SIGMA', 'VPT', 'HFPeft', 'SSF', 'BitFit'])
+@pytest.mark.parametrize(
+    'tuner', sampled(['SIGMA', 'VPT', 'HFPeft', 'SSF', 'BitFit'], 'SIGMA'.__eq__)
+)
 def test_one_graph_for_all_blocks_and_sizes(tuner: str) -> None:
     """What gradients begin in is a kind of its own, and so is the first block with VPT."""
     own, other = pair(tuner, depth=4)
@@ -122,6 +125,7 @@ def test_other_trunks(trunk: str) -> None:
     assert len(GRAPHS) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [
@@ -145,6 +149,7 @@ def test_dropout_and_drop_path_draw_the_same_numbers() -> None:
     check(own, other, given)
 
 
+@pytest.mark.slow
 def test_checkpoints_copies_and_pickles() -> None:
     """State dicts are those without it; copies and what was pickled compile anew."""
     own, other = pair('SIGMA')

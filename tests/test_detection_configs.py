@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from mmsigma.analysis import params
 from tests.fixtures import ROOT
+from tests.sample import sampled
 
 pytest.importorskip('mmdet')
 
@@ -190,7 +191,7 @@ def test_strides_are_those_of_the_maps(name):
         assert strides == levels[:-1]
 
 
-@pytest.mark.parametrize('name', LEAVES)
+@pytest.mark.parametrize('name', sampled(LEAVES, lambda name: 'slice/sigma_dinov2' in name))
 def test_parameters(name):
     with torch.device('meta'):  # shapes are enough
         counts = params.count(parse(name))
@@ -254,14 +255,17 @@ def check_rates(config, inside):
 # Building takes a second each: all that train whole, every head with SIGMA, every kind of trunk.
 @pytest.mark.parametrize(
     'name',
-    [
-        name
-        for name in LEAVES
-        if 'full_' in name
-        or 'coco_slice/sigma_dinov2' in name
-        or '_mask-rcnn_coco-slice' in name
-        or name.endswith('short')
-    ],
+    sampled(
+        [
+            name
+            for name in LEAVES
+            if 'full_' in name
+            or 'coco_slice/sigma_dinov2' in name
+            or '_mask-rcnn_coco-slice' in name
+            or name.endswith('short')
+        ],
+        lambda name: '_dinov2-s_mask-rcnn' in name,
+    ),
 )
 def test_rates_and_weight_decay(name):
     """Norms, biases and scales do not decay; Full's rates fall layer by layer, others do not."""

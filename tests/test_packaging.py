@@ -144,7 +144,7 @@ def test_slurm_launcher_command(script, arguments, started, tmp_path):
 def test_ci_runs_the_tests_and_nothing_else():
     assert os.access(ROOT / '.ci' / 'run', os.X_OK)
     lines = [line for line in read('.ci/run').splitlines() if line and not line.startswith('#')]
-    assert lines == ['cd "$(dirname "${BASH_SOURCE[0]}")/.." && exec make test']
+    assert lines == ['cd "$(dirname "${BASH_SOURCE[0]}")/.." && make test && make test-slow']
 
 
 # --- Repository ----------------------------------------------------------------------------

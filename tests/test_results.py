@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmsigma import leaves
 from mmsigma.analysis import combinations, formats, grid, pages, published, setting, tables
 from tests.fixtures import ROOT
+from tests.sample import sampled
 
 # As `--write` wrote them, in the documentation and beside the records.
 PLACES = [
@@ -47,6 +48,7 @@ def test_the_command_gives_the_table(
     assert again == page.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
 def test_records_belong_to_runs_of_their_grid(folder: Path) -> None:
     runs, metric = grid.read(ROOT / f'configs/grids/{folder.name}.py')
@@ -70,7 +72,7 @@ def settings_of_leaves(trunk: str, folder: Path) -> dict[tuple[str, str], tuple[
     return found
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', sampled(TRUNKS, 'dinov2-s'.__eq__))
 def test_published_figures_have_leaves_to_stand_beside(trunk: str, tmp_path: Path) -> None:
     """A figure whose trunk, head or data are called otherwise than a run's would never be shown."""
     known = leaves.parsed(BASE / f'trunks/{trunk}.py').trunk.model_name

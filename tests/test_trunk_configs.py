@@ -10,6 +10,7 @@ from mmsigma.analysis import params, trunks
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.trunks import TimmBEiT, TimmEVA, TimmHiera, TimmSwin, TimmViT
 from tests.fixtures import ROOT
+from tests.sample import sampled
 
 PATHS = sorted((ROOT / 'configs/_base_/trunks').glob('*.py'))
 FACTS = {'trunk', 'out_indices', 'widths', 'strides', 'normalisation', 'release'}
@@ -31,7 +32,21 @@ def test_there_is_one_per_published_model():
     assert len(set(models)) == COUNT
 
 
-@pytest.mark.parametrize('path', PATHS, ids=lambda p: p.stem)
+# Small ones, and one of every library.
+QUICK = {
+    'dinov2-s',
+    'dinov3-s',
+    'eva02-ti',
+    'hiera-t',
+    'sam2-hiera-t',
+    'swin-t',
+    'mmpretrain-swin-t',
+}
+
+
+@pytest.mark.parametrize(
+    'path', sampled(PATHS, lambda path: path.stem in QUICK), ids=lambda p: p.stem
+)
 def test_facts(path):
     config = parse(path)
     assert {k for k in config if k != 'os'} == FACTS

@@ -95,6 +95,7 @@ def test_computed_again_in_the_backward_pass(
     check(adapter, form, dtype, device, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', ALLOWED)
 @pytest.mark.parametrize('form', FORMS)

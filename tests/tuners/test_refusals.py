@@ -7,7 +7,8 @@ import pytest
 
 from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError
 from mmsigma.registry import TUNERS, build
-from tests.tiny import REFUSED, TRUNKS, backbone
+from tests.sample import sampled
+from tests.tiny import KINDS, REFUSED, TRUNKS, backbone
 from tests.tiny import TUNERS as SMALL
 
 NAN, INF = float('nan'), float('inf')
@@ -120,7 +121,7 @@ def test_a_rank_as_wide_as_the_layer_is_taken() -> None:
     backbone('registers', {**LORA, 'r': 32})
 
 
-@pytest.mark.parametrize(('tuner', 'trunk'), REFUSED)
+@pytest.mark.parametrize(('tuner', 'trunk'), sampled(REFUSED, lambda pair: pair[1] in KINDS))
 def test_refused_with_a_reason(tuner: str, trunk: str) -> None:
     with pytest.raises(InvalidSettingError) as caught:
         backbone(trunk, tuner)

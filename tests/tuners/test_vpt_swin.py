@@ -13,6 +13,7 @@ from mmsigma.errors import InvalidSettingError
 from mmsigma.layout import TokenLayout
 from mmsigma.trunks import mmpretrain_swin, timm_swin
 from mmsigma.trunks.swin_prompts import cosine, dot_product
+from tests.sample import sampled
 from tests.tiny import TRUNKS, backbone, images, loss, shake
 from tests.tuners.loops import gelu, layer_norm, linear, softmax, values
 
@@ -191,7 +192,7 @@ def block_by_hand(module: Any, v2: bool, grid: Vectors, prompts: list) -> tuple[
     return add(tokens, each(lambda x: mlp(norm2(x)), *tokens))
 
 
-@pytest.mark.parametrize('deep', [True, False])
+@pytest.mark.parametrize('deep', sampled([True, False], bool))
 @pytest.mark.parametrize('trunk', PAIRS)
 def test_by_hand(trunk: str, deep: bool) -> None:
     """Two stages, each with a block that shifts; windows are padded in both, and merging pads."""
