@@ -106,7 +106,7 @@ CONTRACT = list(
             *pairs(TUNERS, ['registers']),
             *pairs(MECHANISMS, KINDS),
             *pairs(['SIGMA'], TRUNKS),
-            *pairs(INSIDE, ['swin']),
+            *pairs(sorted(INSIDE), ['swin']),
         ]
     )
 )
