@@ -24,15 +24,21 @@ from unittest.mock import patch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
+from mmsigma import deferred
+
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 900  # seconds; a machine that does much else takes its time
 
 # What the server imports, and so none of its children.
 PRELOAD = (
-    'mmsigma.launch',
-    'mmsigma.backbone',
+    'mmengine.runner',
     'mmsigma.analysis.grid',
     'mmsigma.analysis.plots',
+    'mmsigma.backbone',
+    'mmsigma.datasets.check',
+    'mmsigma.distributed.checks',
+    'mmsigma.distributed.runner',
+    'mmsigma.leaves',
     'mmseg.models',
     'mmseg.datasets',
     'mmseg.evaluation',
@@ -234,7 +240,8 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def preload() -> None:
-    """Import what the children use."""
+    """Import what the children use, as the launcher does."""
+    deferred.install()
     for name in PRELOAD:
         importlib.import_module(name)
 
