@@ -284,7 +284,7 @@ def test_torchrun_that_is_ended_by_a_signal(monkeypatch, capsys):
     def ended(args):
         raise SignalException('Process 1 got signal: 15', sigval=signal.SIGTERM)
 
-    monkeypatch.setattr(torch.distributed.run, 'run', ended)
+    monkeypatch.setattr('torch.distributed.run.run', ended)
     monkeypatch.setattr(sys, 'argv', ['dist_run.py', str(ROOT / 'tools/train.py'), 'config.py'])
     with pytest.raises(SystemExit) as stop:
         dist_run.main()
