@@ -39,7 +39,7 @@ TESTS = [
     'onnx>=1.17,<2',
     'onnxruntime>=1.20,<2',
     'pytest>=8,<10',
-    'pytest-xdist>=3.6,<4',
+    'pytest-xdist[psutil]>=3.6,<4',
     # Beside version 5, mmpretrain cannot be imported.
     'transformers>=4.56,<5',
 ]
