@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmsigma import checkpoint
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import CheckpointMismatchError
+from tests.sample import sampled
 from tests.tiny import KINDS, TRUNKS, TUNERS, backbone, images, same, shake, sigma
 
 RECORD = '_extra_state'
@@ -244,7 +245,7 @@ def test_record(tuner: str) -> None:
     assert record == own.record()
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', sampled(TRUNKS, KINDS.__contains__))
 def test_fingerprint_is_of_the_weights_alone(trunk: str) -> None:
     def of(**options: Any) -> str:
         return backbone(trunk, 'Frozen', trunk_options=options).trunk.fingerprint

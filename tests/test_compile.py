@@ -18,7 +18,6 @@ from torch._dynamo.utils import counters
 from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import InvalidSettingError, UnknownNameError
 from mmsigma.injection import run_block
-from tests.sample import sampled
 from tests.tiny import TRUNKS, backbone, images, loss, same, shake
 
 GRAPHS: list[torch.fx.GraphModule] = []
@@ -80,9 +79,8 @@ def sizes(trunk: str, *tokens: tuple[int, int], batch: int = 2) -> list[Tensor]:
     return [images(trunk, h * patch, w * patch, batch) for h, w in tokens]
 
 
-@pytest.mark.parametrize(
-    'tuner', sampled(['SIGMA', 'VPT', 'HFPeft', 'SSF', 'BitFit'], 'SIGMA'.__eq__)
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('tuner', ['SIGMA', 'VPT', 'HFPeft', 'SSF', 'BitFit'])
 def test_one_graph_for_all_blocks_and_sizes(tuner: str) -> None:
     """What gradients begin in is a kind of its own, and so is the first block with VPT."""
     own, other = pair(tuner, depth=4)

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from safetensors.torch import save_file
 
 from tests.fixtures import MODEL, ROOT, TINY, load, logged
+from tests.sample import sampled
 
 # As wide as the widest bottleneck.
 WIDE = {**TINY, 'embed_dim': 64}
@@ -35,7 +36,11 @@ def test_every_tuner_has_a_config():
     assert sorted(p.stem.removesuffix(ENDING) for p in leaves) == NAMES
 
 
-@pytest.mark.parametrize('name', NAMES)
+# One for every way to be in a trunk.
+QUICK = {'sigma', 'ssf', 'vpt-deep', 'bitfit', 'rein', 'lora', 'frozen'}
+
+
+@pytest.mark.parametrize('name', sampled(NAMES, QUICK.__contains__))
 def test_trains_and_reloads(name, place, extra):
     config = place.config(extra, leaf=LEAF / f'{name}{ENDING}.py', iters=8, interval=8)
     assert place.call('train', config, '--work-dir', name) == 0

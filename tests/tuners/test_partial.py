@@ -4,7 +4,8 @@ import pytest
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.tuners.partial import Partial
-from tests.tiny import TRUNKS, backbone, images, loss
+from tests.sample import sampled
+from tests.tiny import KINDS, TRUNKS, backbone, images, loss
 
 # What runs between the last block and its map, by upstream's name.
 FINAL = {
@@ -32,7 +33,7 @@ def of_block(trunk: str, index: int) -> set[str]:
     return {name for name, p in own.named_parameters() if id(p) in of}
 
 
-@pytest.mark.parametrize('trunk', TRUNKS)
+@pytest.mark.parametrize('trunk', sampled(TRUNKS, KINDS.__contains__))
 def test_the_last_blocks(trunk: str) -> None:
     assert trained(trunk, {}) == of_block(trunk, -1)
     assert trained(trunk, {'k': 2}) == of_block(trunk, -1) | of_block(trunk, -2)

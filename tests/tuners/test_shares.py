@@ -31,6 +31,9 @@ SHARES: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
 }
 
 
+pytestmark = pytest.mark.slow  # builds Swin-L for every tuner
+
+
 def test_shares() -> None:
     found = shares(TRUNKS, {name: tuner for name, (tuner, _) in SHARES.items()})
     for size, entry in found.items():

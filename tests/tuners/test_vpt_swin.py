@@ -193,7 +193,7 @@ def block_by_hand(module: Any, v2: bool, grid: Vectors, prompts: list) -> tuple[
 
 
 @pytest.mark.parametrize('deep', sampled([True, False], bool))
-@pytest.mark.parametrize('trunk', PAIRS)
+@pytest.mark.parametrize('trunk', sampled(PAIRS, {'swin', 'mmpretrain-swinv2'}.__contains__))
 def test_by_hand(trunk: str, deep: bool) -> None:
     """Two stages, each with a block that shifts; windows are padded in both, and merging pads."""
     own = prompted(trunk, deep, out_indices=range(4), trunk_options={'final_norm': False}).double()
