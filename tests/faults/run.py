@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--whole', action='store_true', help='go on with all tests if need be')
     parser.add_argument('--jobs', type=int, default=1, metavar='N', help='faults at once')
     parser.add_argument('--seconds', type=int, default=300, help='limit of each run of pytest')
-    parser.add_argument('--output', type=Path, metavar='FILE', help='write the results as JSON')
+    parser.add_argument('--output', type=Path, metavar='FILE', help='JSON file to put results into')
     args = parser.parse_args()
     args.tests = args.tests.resolve()
     unknown = set(args.only or ()) - {fault.name for fault in faults()}
@@ -53,11 +54,21 @@ def preload() -> None:
     gc.freeze()
 
 
+def resolved(hint: str, tests: Path) -> list[str]:
+    """What of a folder of tests a hint names; the whole file where it has no such function."""
+    pattern, _, function = hint.partition('::')
+    here = [path for path in sorted(tests.glob(pattern)) if path.name != '__pycache__']
+    return [
+        f'{path}::{function}' if function and f'def {function}(' in path.read_text() else str(path)
+        for path in here
+    ]
+
+
 def begin(fault: Fault, folder: Path, args: argparse.Namespace) -> Job:
     """Run the tests that a fault names, and then perhaps all."""
     job = Job(fault, folder, args.tests, args.seconds)
     tests = job.tree / 'tests'
-    named = [str(path) for name in fault.tests for path in sorted(tests.glob(name))]
+    named = [test for hint in fault.tests for test in resolved(hint, tests)]
     options = ['-x', *(['-m', args.marker] if args.marker else [])]
     stages = [[*options, *named]] if named else []
     job.start(*stages, *([[*options, str(tests)]] if args.whole else []))
@@ -81,11 +92,20 @@ def hunt(chosen: list[Fault], folder: Path, args: argparse.Namespace) -> dict[st
                     found[name]['note'] = job.note
                 print(f'| {name} | {job.found or job.note or "-"} | {job.seconds} |', flush=True)
                 shutil.rmtree(job.tree, ignore_errors=True)
+                save(found, args.output)
             time.sleep(0.05)
     finally:
         for job in running.values():
             job.stop()
-    return {fault.name: found[fault.name] for fault in chosen}
+    return found
+
+
+def save(found: Mapping[str, Any], output: Path | None) -> None:
+    """Put results into a file, beside what it has of other faults."""
+    if output is not None:
+        known = {**(json.loads(output.read_text()) if output.exists() else {}), **found}
+        ordered = {fault.name: known[fault.name] for fault in faults() if fault.name in known}
+        output.write_text(json.dumps(ordered, indent=1) + '\n', encoding='utf-8')
 
 
 def check_without(found: dict[str, dict[str, Any]], folder: Path, tests: Path) -> None:
@@ -127,8 +147,7 @@ def main() -> None:
     print(f'\n{len(found) - len(missed)} of {len(found)} found, in {minutes:.1f} minutes.')
     for name, entry in missed.items():
         print(f'not found: {name}: {entry.get("note", "all tests pass")}')
-    if args.output:
-        args.output.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
+    save(found, args.output)
 
 
 if __name__ == '__main__':
