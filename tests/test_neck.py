@@ -29,6 +29,12 @@ def test_shapes(height: int, width: int, source: str) -> None:
     assert [tuple(level.shape) for level in levels] == expected
 
 
+def test_levels_of_patches_of_14() -> None:
+    """The nearest powers of two, since no level is at strides 4, 8, 16 and 32 exactly."""
+    neck = SimpleFeaturePyramid([16] * 4, out_channels=8, in_strides=[14] * 4)
+    assert [level.shape[-1] for level in neck(maps(4, 4))] == [16, 8, 4, 2]
+
+
 @pytest.mark.parametrize('source', ['last', 'each'])
 def test_levels_are_contiguous(source: str) -> None:
     """Operators of mmcv read them as they lie in memory, and say nothing if that is otherwise."""

@@ -69,6 +69,13 @@ def test_units_are_the_largest_modules_that_are_called():
     assert units(model, 10**9) == []
 
 
+def test_units_leave_the_mode():
+    for training in (True, False):
+        model = tiny.backbone('registers').train(training)
+        units(model, 1)
+        assert {module.training for module in model.adapters.modules()} == {training}
+
+
 def test_units_leave_no_trace():
     model = tiny.backbone('registers').train()
     hooks = [copy.copy(m._forward_pre_hooks) for m in model.modules()]

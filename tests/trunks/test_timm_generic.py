@@ -68,6 +68,18 @@ def test_every_adapter_is_reached() -> None:
         assert all(p.grad is not None and p.grad.any() for p in own.adapters.parameters())
 
 
+def test_adapters_see_rows_as_rows() -> None:
+    own = backbone('convnext')
+    maps, tokens = [], []
+    own.trunk.blocks()[0].module.register_forward_hook(lambda _, given, out: maps.append(out))
+    adapter = own.adapters.at['0']['after_block']
+    adapter.register_forward_pre_hook(lambda _, given: tokens.append(given))
+    own(images('convnext', 64, 96))
+    (expected,), ((found, layout, *_),) = maps, tokens
+    assert (layout.height, layout.width) == expected.shape[-2:] and layout.height != layout.width
+    assert torch.equal(found, expected.flatten(2).transpose(1, 2))
+
+
 def test_nothing_stays_hooked() -> None:
     own = backbone('convnext')
     own(images('convnext'))
