@@ -204,7 +204,7 @@ def test_refused(trunk: str, setting: Any, error: type[Exception], words: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('tuner', ['SIGMA', 'Mona', 'VPT', 'HFPeft'])
+@pytest.mark.parametrize('tuner', ['SIGMA', 'VPT'])
 def test_inductor(tuner: str) -> None:
     own, other = pair(tuner, compile=True)
     own.eval(), other.eval()  # dropout draws numbers of its own there

@@ -159,7 +159,8 @@ QUICK = ('308x224', 'brain-238x196', 'siglip2-b_fcn_camvid-448x336')
 
 @pytest.mark.parametrize('name', sampled(LEAVES, lambda name: name.endswith(QUICK)))
 def test_parameters(name):
-    with torch.device('meta'):  # shapes are enough
+    # Shapes are enough, but mmpretrain's Swin computes with values while it is built.
+    with torch.device('cpu' if 'mmpretrain' in name else 'meta'):
         counts = params.count(parse(name))
     assert (counts['adapters'], counts['neck'], counts['head']) == LEAVES[name]
 

@@ -7,8 +7,9 @@ from tests.distributed.jobs import ITERS, Job, arguments, exact
 from tests.fixtures import load, logged
 
 
-def test_two_processes_train_as_one(place):
-    Job(place, arguments(exact(place), 'two', 2)).done()
+def test_two_processes_that_resume_train_as_one(place):
+    begin = arguments(exact(place), 'two', 2, until=4)
+    Job(place, begin, arguments(exact(place), 'two', 2, more=('--resume',))).done()
     assert place.call('train', *arguments(exact(place), 'one', 1)) == 0
     losses = logged(place.root / 'one')
     assert list(losses) == list(range(1, ITERS + 1))

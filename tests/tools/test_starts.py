@@ -111,7 +111,7 @@ print(json.dumps([
 
 @pytest.mark.slow
 def test_a_run_imports_what_it_needs(place):
-    _, tool, *words = place.command('train', place.config(iters=4), '--work-dir', 'run')
+    tool, *words = place.command('train', place.config(iters=4), '--work-dir', 'run')
     code = f'import sys; sys.argv = {[tool, *words]!r}\n{RUN}'
     result = subprocess.run(
         [sys.executable, '-c', code],
