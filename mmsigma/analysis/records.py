@@ -147,6 +147,7 @@ def make(
         'run': run.name,
         'method': run.method,
         'rate': run.rate,
+        'inner_rate': run.inner,
         'seed': run.seed,
         'config': run.hash,
         'metric': metric,
