@@ -106,7 +106,7 @@ def read(path: str | Path) -> tuple[list[Run], str]:
         if not grid.get(name):
             raise InvalidSettingError(f'Grid {path} needs `{name}`; it has {", ".join(grid)}.')
     named = isinstance(grid.methods, Mapping)
-    methods = dict(grid.methods) if named else dict.fromkeys(grid.methods, {})
+    methods = dict(grid.methods) if named else {name: {} for name in grid.methods}
     if ('{trunk}' in grid.leaf) != bool(grid.get('trunks')):
         raise InvalidSettingError(
             f'Grid {path}: `trunks` and a leaf with {{trunk}} in its name belong together; given: '
