@@ -20,7 +20,13 @@ methods = {
     'convpass': {tuner: dict(_delete_=True, type='Convpass')},
     'rein': {tuner: dict(_delete_=True, type='Rein')},
     'vpt-deep': {tuner: dict(_delete_=True, type='VPT')},
-    'full': {tuner: dict(_delete_=True, type='Full'), 'inner_rates': [1e-5, 3e-5, 1e-4, 3e-4]},
+    # Its rates fall from block to block downwards, and are lower altogether.
+    'full': {
+        tuner: dict(_delete_=True, type='Full'),
+        'optim_wrapper.constructor': 'mmsigma.LayerDecayOptimWrapperConstructor',
+        'optim_wrapper.paramwise_cfg.decay_rate': 0.7,
+        'inner_rates': [1e-5, 3e-5, 1e-4, 3e-4],
+    },
 }
 del tuner, lora
 options = {

@@ -11,5 +11,5 @@ model = dict(
     data_preprocessor=_base_.normalisation,
     backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
     decode_head=dict(in_channels=_base_.widths, num_classes=_base_.num_classes),
+    test_cfg=_base_.inference,
 )
-model['test_cfg'] = dict(mode='slide', crop_size=_base_.crop_size, stride=_base_.crop_size)

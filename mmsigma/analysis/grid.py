@@ -48,6 +48,7 @@ class Run:
         config: The whole config; empty where it cannot be read.
         trunk: What the grid calls it; empty where it has only one.
         problem: Why it cannot be run; empty where nothing is known against it.
+        own: Dotted names of the options that the grid gives to its method.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Run:
     trunk: str = ''
     problem: str = ''
     inner: float | None = None
+    own: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -77,9 +79,14 @@ class Run:
     @property
     def hash(self) -> str:
         """Of the config; of an absolute path only the last two parts count."""
-        text = json.dumps(self.config.to_dict(), sort_keys=True, default=str)
-        text = re.sub(r'"/[^"]*"', lambda found: '/'.join(found[0].split('/')[-2:]), text)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(self.config.to_dict())[:16]
+
+
+def digest(value: Any) -> str:
+    """A hash of plain values; of an absolute path only the last two parts count."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    text = re.sub(r'"/[^"]*"', lambda found: '/'.join(found[0].split('/')[-2:]), text)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: str | Path) -> tuple[list[Run], str]:
@@ -114,11 +121,11 @@ def read(path: str | Path) -> tuple[list[Run], str]:
         )
     runs: dict[str, Run] = {}
     for method, trunk, rate, inner, seed in _axes(grid, methods):
-        run = Run(method, float(rate), seed, Config(), trunk, inner=inner)
+        own = {key: value for key, value in methods[method].items() if key not in _AXES}
+        run = Run(method, float(rate), seed, Config(), trunk, inner=inner, own=tuple(own))
         if run.name in runs:
             problem = 'two runs have this name; name every method, rate and seed once'
         else:
-            own = {key: value for key, value in methods[method].items() if key not in _AXES}
             settings = {**own, RATE: rate, SEED: seed}
             if inner is not None:
                 settings[INNER] = inner / rate
