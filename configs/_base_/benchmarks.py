@@ -23,6 +23,7 @@ benchmarks = {
     **_sized('nyu_480x480', ['40k']),
     'camvid-448x336': dict(folder='camvid', data=['camvid_448x336'], schedule='adamw_4k'),
     'camvid-308x224': dict(folder='camvid', data=['camvid_308x224'], schedule='adamw_600'),
+    'vnc-252x252': dict(folder='vnc', data=['vnc_252x252'], schedule='adamw_600'),
     **{
         f'coco-{schedule}': dict(
             folder='coco',

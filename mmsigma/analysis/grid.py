@@ -7,9 +7,12 @@ A grid file is a Python config::
     trunks = ['dinov2-s', 'dinov2-b']     # if there are several: for {trunk} in the leaf's name
     settings = ['../_base_/schedules/adamw_200.py']              # merged into every run, in order
     options = {'optim_wrapper.type': ...}                        # and these, by dotted name
-    rates = [1e-3, 3e-3]
+    rates = [1e-3, 3e-3]                  # of the optimiser, and so of the head
+    inner_rates = [1e-4, 3e-4]            # if given: of what trains in the backbone
     seeds = [0]
-    metric = 'mIoU'                       # of the validation split; chooses the rate
+    metric = 'mIoU'                       # of the validation split; chooses the rates
+
+A method with options of its own may have ``rates``, ``inner_rates`` and ``seeds`` of its own, too.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 RATE, SEED = 'optim_wrapper.optimizer.lr', 'randomness.seed'
+INNER = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
 _REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
-_KEYS = (*_REQUIRED, 'trunks', 'settings', 'options')
+_KEYS = (*_REQUIRED, 'trunks', 'settings', 'options', 'inner_rates')
+_AXES = ('rates', 'inner_rates', 'seeds')
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,12 @@ class Run:
     Attributes:
         method: What the grid calls it.
         rate: Learning rate of the optimiser.
+        inner: That of what trains in the backbone; None where the config says it.
         seed: Seed of the run.
         config: The whole config; empty where it cannot be read.
         trunk: What the grid calls it; empty where it has only one.
         problem: Why it cannot be run; empty where nothing is known against it.
+        own: Dotted names of the options that the grid gives to its method.
     """
 
     method: str
@@ -53,6 +60,8 @@ class Run:
     config: Config
     trunk: str = ''
     problem: str = ''
+    inner: float | None = None
+    own: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -62,7 +71,8 @@ class Run:
     @property
     def name(self) -> str:
         """A name for files; unique in a grid."""
-        return f'{self.model}_lr{self.rate:g}_seed{self.seed}'
+        inner = '' if self.inner is None else f'_inner{self.inner:g}'
+        return f'{self.model}_lr{self.rate:g}{inner}_seed{self.seed}'
 
     @property
     def steps(self) -> int | None:
@@ -72,9 +82,14 @@ class Run:
     @property
     def hash(self) -> str:
         """Of the config; of an absolute path only the last two parts count."""
-        text = json.dumps(self.config.to_dict(), sort_keys=True, default=str)
-        text = re.sub(r'"/[^"]*"', lambda found: '/'.join(found[0].split('/')[-2:]), text)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(self.config.to_dict())[:16]
+
+
+def digest(value: Any) -> str:
+    """A hash of plain values; of an absolute path only the last two parts count."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    text = re.sub(r'"/[^"]*"', lambda found: '/'.join(found[0].split('/')[-2:]), text)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read(path: str | Path) -> tuple[list[Run], str]:
@@ -103,20 +118,22 @@ def read(path: str | Path) -> tuple[list[Run], str]:
         if not grid.get(name):
             raise InvalidSettingError(f'Grid {path} needs `{name}`; it has {", ".join(grid)}.')
     named = isinstance(grid.methods, Mapping)
-    methods = grid.methods.items() if named else [(method, {}) for method in grid.methods]
+    methods = dict(grid.methods) if named else {name: {} for name in grid.methods}
     if ('{trunk}' in grid.leaf) != bool(grid.get('trunks')):
         raise InvalidSettingError(
             f'Grid {path}: `trunks` and a leaf with {{trunk}} in its name belong together; given: '
             f'{grid.get("trunks")} and {grid.leaf!r}.'
         )
     runs: dict[str, Run] = {}
-    trunks = grid.get('trunks') or ['']
-    for seed, trunk, (method, options), rate in product(grid.seeds, trunks, methods, grid.rates):
-        run = Run(method, float(rate), seed, Config(), trunk)
+    for method, trunk, rate, inner, seed in _axes(grid, methods):
+        own = {key: value for key, value in methods[method].items() if key not in _AXES}
+        run = Run(method, float(rate), seed, Config(), trunk, inner=inner, own=tuple(own))
         if run.name in runs:
             problem = 'two runs have this name; name every method, rate and seed once'
         else:
-            settings = {**options, RATE: rate, SEED: seed}
+            settings = {**own, RATE: rate, SEED: seed}
+            if inner is not None:
+                settings[INNER] = inner / rate
             try:
                 run = replace(run, config=_config(path, grid, method, trunk, settings))
                 problem = ''
@@ -124,6 +141,17 @@ def read(path: str | Path) -> tuple[list[Run], str]:
                 problem = describe(error)
         runs[run.name] = replace(run, problem=problem)
     return list(runs.values()), grid.metric
+
+
+def _axes(
+    grid: Config, methods: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, float, float | None, int]]:
+    """Method, trunk, rate, inner rate and seed of each run; all of a seed before the next one."""
+    found = []
+    for trunk, (method, own) in product(grid.get('trunks') or [''], methods.items()):
+        rates, inner, seeds = (own.get(key, grid.get(key)) for key in _AXES)
+        found += [(method, trunk, *x) for x in product(rates, inner or [None], seeds)]
+    return iter(sorted(found, key=lambda run: run[-1]))  # the order of what is equal stays
 
 
 def describe(error: Exception) -> str:

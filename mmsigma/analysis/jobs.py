@@ -137,7 +137,7 @@ class Job:
             write(self.work_dir / 'run.py', self.run.config.pretty_text.encode())
             write(mark, self.run.hash.encode())
             self.wall = float(clock.read_text()) if clock.exists() else 0.0
-        records.mark_commit(self.work_dir)
+        records.mark(self.work_dir, self.run.config)
         self.tries += 1
         self._saved = time.monotonic()
         with (self.work_dir / 'output.txt').open('ab') as output:

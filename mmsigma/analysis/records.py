@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsigma.analysis import classes, setting
+from mmsigma.analysis import classes, protocol, setting
 from mmsigma.analysis.grid import Run
 from mmsigma.analysis.metrics import named
 from mmsigma.dependencies import REQUIREMENTS, installed
@@ -116,7 +116,8 @@ def make(
         Plain JSON values. ``last`` and ``best`` are the validations after the last step and after
         the one with the best ``metric``. ``test`` holds the metrics of the final test, or None
         where the run has none; ``held_out`` says whether that test sees other images than the
-        validations do. ``commit`` names the code that the run was started with, and resumed with.
+        validations do. ``commit`` names the code that the run was started with, and resumed with;
+        ``protocol`` is what other runs of a table must share with it.
 
     Raises:
         InvalidSettingError: The log has no final test or no validation after the last step: the run
@@ -142,11 +143,13 @@ def make(
     steps = [line['step'] for line in validation]
     lines = [{'step': s, **values} for s, values in zip(steps, evaluations, strict=True)]
     allocated = [line['memory'] for line in train if 'memory' in line]
+    config = run.config.to_dict()
     mib = max(allocated) if allocated else None if resident is None else round(resident / 2**20)
     return {
         'run': run.name,
         'method': run.method,
         'rate': run.rate,
+        'inner_rate': run.inner,
         'seed': run.seed,
         'config': run.hash,
         'metric': metric,
@@ -157,6 +160,8 @@ def make(
         'held_out': held_out(run.config),
         'by_class': classes.read(work_dir),
         'setting': setting.of(run.config),
+        'protocol': protocol.of(config, run.own)
+        | {'code': ', '.join(marked(work_dir, 'code')) or protocol.code(config)},
         'trained_parameters': counts['trained'] - counts['neck'] - counts['head'],
         'share_percent': counts['share_percent'],
         'seconds_per_step': round(statistics.median(line['time'] for line in train), 4),
@@ -164,7 +169,7 @@ def make(
         'wall_seconds': round(wall, 1),
         'finished': datetime.now(UTC).isoformat(timespec='seconds'),
         'processes': processes,
-        'commit': ', '.join(commits(work_dir)) or commit(),
+        'commit': ', '.join(marked(work_dir, 'commits')) or commit(),
         **environment(threads),
     }
 
@@ -181,17 +186,18 @@ def commit() -> str | None:
     return git.stdout.strip() or None
 
 
-def commits(work_dir: Path) -> list[str]:
-    """Those that a run was started with, each once."""
-    path = work_dir / 'commits'
+def marked(work_dir: Path, kind: str) -> list[str]:
+    """``commits`` that a run was started with, or hashes of its tuner's ``code``; each once."""
+    path = work_dir / kind
     return path.read_text().split() if path.exists() else []
 
 
-def mark_commit(work_dir: Path) -> None:
-    """Note the commit that a run starts with, now: others may come while it goes on."""
-    known, now = commits(work_dir), commit()
-    if now and now not in known:
-        write(work_dir / 'commits', '\n'.join([*known, now]).encode())
+def mark(work_dir: Path, config: Config) -> None:
+    """Note what code a run starts with, now: other may come while it goes on."""
+    for kind, now in (('commits', commit()), ('code', protocol.code(config.to_dict()))):
+        known = marked(work_dir, kind)
+        if now and now not in known:
+            write(work_dir / kind, '\n'.join([*known, now]).encode())
 
 
 def environment(threads: int | None = None) -> dict[str, Any]:

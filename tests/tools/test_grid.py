@@ -64,7 +64,7 @@ def test_runs_once_and_becomes_a_table(place, write_grid, capsys):
     assert record['best'] in record['validation']
     assert row.scores['mIoU'].best == [record['best']['mIoU']]
     work_dir = place.root / 'work_dirs/small/sigma_lr0.001_seed0'
-    assert record['commit'] == ', '.join(records.commits(work_dir)) != ''
+    assert record['commit'] == ', '.join(records.marked(work_dir, 'commits')) != ''
 
     # Nothing runs a second time.
     before = {p: p.stat().st_mtime_ns for p in place.root.glob('work_dirs/small/*/output.txt')}

@@ -111,9 +111,9 @@ def test_a_run_notes_the_commits_of_its_starts(tmp_path, monkeypatch):
     names = iter(['abc1234', 'abc1234', 'def5678+'])
     monkeypatch.setattr(records, 'commit', lambda: next(names))
     assert finish(job(tmp_path, FAIL.format('', 1))) == 1  # two tries
-    assert records.commits(tmp_path / run().name) == ['abc1234']
+    assert records.marked(tmp_path / run().name, 'commits') == ['abc1234']
     assert finish(job(tmp_path, '')) == 0
-    assert records.commits(tmp_path / run().name) == ['abc1234', 'def5678+']
+    assert records.marked(tmp_path / run().name, 'commits') == ['abc1234', 'def5678+']
 
 
 def test_a_commit_says_whether_files_differ_from_it(tmp_path, monkeypatch):
