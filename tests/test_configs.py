@@ -63,6 +63,7 @@ LEAVES = {
     'demo/frozen_dinov2-s_linear_brain-238x196': (0, 0, 1_155),
     'demo/full_dinov2-s_linear_brain-238x196': (0, 0, 1_155),
     'demo/sigma_dinov2-s_linear_brain-238x196': (921_600, 0, 1_155),
+    'vnc/sigma_dinov2-s_fcn_vnc-252x252': (921_600, 0, 394_756),
 }
 # Of mmdet: tests/test_detection_configs.py; benchmarks: tests/test_benchmark_configs.py.
 ELSEWHERE = {'coco', 'coco_slice', *BENCHMARKS}
