@@ -3,12 +3,16 @@
 import json
 
 
-def record(method='lora', rate=1e-3, seed=0, val=(40.0,), test=30.0, metric='mIoU', **more):
+def record(
+    method='lora', rate=1e-3, seed=0, val=(40.0,), test=30.0, metric='mIoU', inner=None, **more
+):
     """A record with validations every 100 steps; ``test=None`` for a run without a test split."""
+    inside = '' if inner is None else f'_inner{inner:g}'
     made = {
-        'run': f'{method}_lr{rate:g}_seed{seed}',
+        'run': f'{method}_lr{rate:g}{inside}_seed{seed}',
         'method': method,
         'rate': rate,
+        **({} if inner is None else {'inner_rate': inner}),
         'seed': seed,
         'config': '0123456789abcdef',
         'validation': [{'step': 100 * i, metric: value} for i, value in enumerate(val, 1)],

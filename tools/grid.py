@@ -7,6 +7,7 @@ skips runs that have their record and resumes those that have a checkpoint. docs
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import report
 
 from mmsigma import launch
-from mmsigma.analysis import batch, grid, progress, records
+from mmsigma.analysis import batch, grid, halving, progress, records
 from mmsigma.analysis.jobs import Job
 from mmsigma.analysis.live import STATES, Board, Row
 from mmsigma.analysis.schedule import Schedule
@@ -59,13 +60,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint-interval', type=int, metavar='N', help='steps between checkpoints'
     )
+    parser.add_argument(
+        '--until', type=int, metavar='STEP', help='stop each run behind its validation there'
+    )
+    parser.add_argument(
+        '--halve', type=int, metavar='STEP', action='append', default=[],
+        help='go on only with the better half of each method, by the validation there; may be '
+        'given several times',
+    )  # fmt: skip
     parser.add_argument('--dry-run', action='store_true', help='list the runs and their state')
     parser.add_argument(
         '--report', metavar='HTML', help='write the report of tools/report.py when the grid ends'
     )
     parser.add_argument('--markdown', metavar='PAGE', help="and that report's Markdown page")
     args = parser.parse_args()
-    for name in ('jobs', 'processes', 'checkpoint_interval'):
+    for name in ('jobs', 'processes', 'checkpoint_interval', 'until'):
         value = getattr(args, name)
         if value is not None and value < 1:
             option = f'--{name.replace("_", "-")}'
@@ -86,6 +95,10 @@ def main() -> None:
 
     whole, metric = grid.read(args.grid)
     runs = chosen(whole, args.run)
+    if args.until:
+        halving.check(runs, args.until)
+    runs, left = halving.apply(whole, runs, work_dir, metric, args.halve)
+    print(*left, sep='\n', end='\n' if left else '')
     states = {run.name: state(run, folder) for run in runs}
     open_runs = [run for run in runs if states[run.name] == 'open']
     failed = {n: text for n, text in states.items() if text not in ('open', 'finished')}
@@ -284,7 +297,13 @@ def train(
         What failed, and why; and what a signal left open, empty if there was none.
     """
     folder, work_dir = folders(args)
-    waiting = [run for run in runs if states[run.name] == 'open']
+    until = args.until or math.inf
+    waiting = [
+        run
+        for run in runs
+        if states[run.name] == 'open'
+        and progress.read(work_dir / run.name, metric, run.steps).validated < until
+    ]
     rows = {run.name: Row(run.name, run.steps, states[run.name]) for run in runs}
     for row in rows.values():
         if row.state not in STATES:
@@ -309,6 +328,7 @@ def train(
     slots = make_slots(read_devices(args), args.jobs or 1, args.launcher == 'pytorch', processes)
     with Board(Path(args.grid).stem, metric, list(rows.values())) as board:
         schedule = Schedule(rows, board, slots, job, finish, look, explain)
+        schedule.enough = lambda seen: seen.validated >= until
         failed = schedule.run(waiting)
     if not schedule.signals.asked:
         return failed, ''
@@ -357,7 +377,7 @@ def submit(
         return
     words = [sys.executable, 'tools/grid.py', args.grid]
     words[1] = os.path.relpath(__file__)
-    for option in ('records', 'work_dir', 'checkpoint_interval'):
+    for option in ('records', 'work_dir', 'checkpoint_interval', 'until'):
         value = getattr(args, option)
         if value is not None:
             words += [f'--{option.replace("_", "-")}', str(value)]

@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from mmsigma.analysis.metrics import named
+from mmsigma.analysis.metrics import Metric, named
 from mmsigma.analysis.published import TAGS, Figure, Published
-from mmsigma.analysis.tables import Row
+from mmsigma.analysis.tables import REFERENCE, Row, fewer_rates, interval, paired
 from mmsigma.errors import UnknownNameError, unknown
 
 
@@ -38,6 +38,37 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A mean difference, with its 95 % interval.
+
+    Attributes:
+        values: One per pair; an empty cell where there are less than two.
+        digits: Behind the point.
+    """
+
+    values: Sequence[float]
+    digits: int
+
+    @property
+    def figures(self) -> tuple[float, float, float] | None:
+        """Mean, and both ends of the interval."""
+        if len(self.values) < 2:
+            return None
+        return statistics.mean(self.values), *interval(self.values)
+
+    @property
+    def text(self) -> str:
+        """``+0.5 [-0.1, +1.1]``, or nothing."""
+        if self.figures is None:
+            return ''
+        mean, low, high = (f'{value:+z.{self.digits}f}' for value in self.figures)
+        return f'{mean} [{low}, {high}]'
+
+
+Cell = str | Number | Difference | Figure
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a sheet.
 
@@ -48,7 +79,7 @@ class Column:
     """
 
     name: str
-    cells: Sequence[str | Number | Figure]
+    cells: Sequence[Cell]
     bold: bool = False
 
 
@@ -74,21 +105,23 @@ def sheet(rows: Sequence[Row], names: Sequence[str], published: Published | None
         published: Figures of others; a column of them appears where there is one.
     """
     first = named(names[0])
-    columns = [Column('method', [row.method for row in rows])]
+    fewer = fewer_rates(rows)
+    names_shown = [f'{row.method} *' if row.name in fewer else row.method for row in rows]
+    columns = [Column('method', names_shown)]
     if len({row.trunk for row in rows}) > 1:
         columns.append(Column('trunk', [row.trunk for row in rows]))
     columns.append(_numbers('trained, % of trunk', '.2f', rows, lambda row: [row.share]))
-    rates = sorted({rate for row in rows for rate in row.by_rate})
-    for rate in rates if len(rates) > 1 else ():
-        cells = [Number(_given(row.by_rate.get(rate)), f'.{first.digits}f') for row in rows]
-        columns.append(Column(f'val {first.label}, {rate:g}', cells))
-    columns.append(_numbers('rate', 'g', rows, lambda row: [row.rate]))
+    columns += _choice(rows, first)
+    columns.append(_numbers('rate', 'g', rows, lambda row: [row.rates.head]))
+    if any(row.rates.inner is not None for row in rows):
+        columns.append(_numbers('inner rate', 'g', rows, lambda row: _given(row.rates.inner)))
     if any(len(row.runs) > 1 for row in rows):
         columns.append(_numbers('seeds', 'd', rows, lambda row: [len(row.runs)]))
     notes: list[str] = []
     tested = any(row.scores[name].test for row in rows for name in names)
     for name in names:
         columns += _scores(rows, name, tested)
+    columns += _differences(rows, first, tested)
     columns.append(_numbers('s / step', '.2f', rows, lambda row: _given(row.seconds)))
     columns.append(_numbers('peak MiB', ',.0f', rows, lambda row: _given(row.memory)))
     for name in names if published else ():
@@ -98,6 +131,8 @@ def sheet(rows: Sequence[Row], names: Sequence[str], published: Published | None
             notes += _sources(figures)
     if any(run.get('held_out') is False and run.get('test') for r in rows for run in r.runs):
         notes.append('Test scores are of the validation images: there are no others.')
+    if fewer:
+        notes.append(f'Compared at fewer rates than others (*): {", ".join(fewer.values())}.')
     return Sheet(columns, list(dict.fromkeys(notes)))
 
 
@@ -109,6 +144,48 @@ def _numbers(
 
 def _given(value: float | None) -> list[float]:
     return [] if value is None else [value]
+
+
+def _choice(rows: Sequence[Row], metric: Metric) -> list[Column]:
+    """What the rates had in the last validation, where there is a choice.
+
+    With rates inside the trunk, there is a column for each of these, at the best of the head's.
+    """
+    inside = any(row.rates.inner is not None for row in rows)
+    word = 'inner ' if inside else ''
+    found: list[dict[float, float]] = []
+    for row in rows:
+        best: dict[float, float] = {}
+        for rates, value in row.by_rate.items():
+            rate = rates.inner if inside else rates.head
+            if rate is not None:
+                best[rate] = metric.best([value, best.get(rate, value)])
+        found.append(best)
+    known = sorted({rate for best in found for rate in best})
+    return [
+        Column(
+            f'val {metric.label}, {word}{rate:g}',
+            [Number(_given(best.get(rate)), f'.{metric.digits}f') for best in found],
+        )
+        for rate in known
+        if len(known) > 1
+    ]
+
+
+def _differences(rows: Sequence[Row], metric: Metric, tested: bool) -> list[Column]:
+    """What each method has more than the reference, where both have several seeds."""
+    references = {row.trunk: row for row in rows if row.method == REFERENCE}
+    cells = [
+        Difference(
+            paired(row, references[row.trunk], metric.name)
+            if row.method != REFERENCE and row.trunk in references
+            else [],
+            metric.digits,
+        )
+        for row in rows
+    ]
+    title = f'{"test" if tested else "val"} {metric.label} - {REFERENCE} [95 %]'
+    return [Column(title, cells)] if any(cell.text for cell in cells) else []
 
 
 def _scores(rows: Sequence[Row], name: str, tested: bool) -> list[Column]:
@@ -163,12 +240,12 @@ def _is_text(column: Column) -> bool:
     return all(isinstance(cell, str) for cell in column.cells)
 
 
-def _plain(cell: str | Number | Figure) -> str:
+def _plain(cell: Cell) -> str:
     if isinstance(cell, Figure):
         return f'{cell.value} [{cell.tag}]'
     if isinstance(cell, Number):
         return f'{cell.mean} ± {cell.spread}' if cell.spread else cell.mean
-    return cell
+    return cell.text if isinstance(cell, Difference) else cell
 
 
 _LATEX = {
@@ -215,6 +292,11 @@ def as_csv(table: Sheet) -> str:
         if any(isinstance(cell, Number) and cell.spread for cell in column.cells):
             heads.append(f'{column.name}, std')
             fields.append([_exact_spread(cell) for cell in column.cells])
+        elif any(isinstance(cell, Difference) for cell in column.cells):
+            ends = [cell.figures if isinstance(cell, Difference) else None for cell in column.cells]
+            for place, name in ((1, 'low'), (2, 'high')):
+                heads.append(f'{column.name}, {name}')
+                fields.append([_digits(end[place]) if end else '' for end in ends])
         elif any(isinstance(cell, Figure) for cell in column.cells):
             heads += [f'{column.name}, tag', f'{column.name}, source']
             found = [cell if isinstance(cell, Figure) else None for cell in column.cells]
@@ -225,15 +307,17 @@ def as_csv(table: Sheet) -> str:
     return text.getvalue()
 
 
-def _exact_spread(cell: str | Number | Figure) -> str:
+def _exact_spread(cell: Cell) -> str:
     if isinstance(cell, Number) and len(cell.values) > 1:
         return _digits(statistics.stdev(cell.values))
     return ''
 
 
-def _exact(cell: str | Number | Figure) -> str:
+def _exact(cell: Cell) -> str:
     if isinstance(cell, Number):
         return _digits(statistics.mean(cell.values)) if cell.values else ''
+    if isinstance(cell, Difference):
+        return _digits(cell.figures[0]) if cell.figures else ''
     return cell.value if isinstance(cell, Figure) else cell
 
 

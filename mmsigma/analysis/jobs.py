@@ -44,6 +44,7 @@ class Job:
         tries: Starts so far.
         wall: Seconds that processes took, also in earlier starts of the grid.
         resident: Peak resident bytes of the training process, None where it is not known.
+        asked: Whether it was asked to stop.
     """
 
     run: Run
@@ -54,12 +55,12 @@ class Job:
     tries: int = 0
     wall: float = 0.0
     resident: int | None = None
+    asked: bool = False
 
     def __post_init__(self) -> None:
         self._process: subprocess.Popen | None = None
         self._lock: IO[Any] | None = None
         self._since = self._saved = time.monotonic()
-        self._asked = False
         self._said = 0  # where this try's output begins
 
     def poll(self) -> int | None:
@@ -82,14 +83,14 @@ class Job:
         write(self.work_dir / 'wall_seconds', f'{self.wall:.1f}'.encode())
         if status is None:
             return None
-        if status and self.tries < TRIES and not self._asked and self._cause(status) not in _FINAL:
+        if status and self.tries < TRIES and not self.asked and self._cause(status) not in _FINAL:
             self._start()
             return None
         return status
 
     def stop(self, number: int) -> None:
         """Send a signal to the run, if it has begun; there is no further try."""
-        self._asked = True
+        self.asked = True
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 

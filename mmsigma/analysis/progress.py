@@ -15,6 +15,7 @@ class Progress:
     Attributes:
         step: Iterations in the log, by all its starts.
         metric: Of the last validation; None before the first one.
+        validated: Step of that validation.
         seconds_left: For the iterations that are left, at the pace of the last ones, evaluations
             not counted; None where the log does not say.
     """
@@ -22,6 +23,7 @@ class Progress:
     step: int = 0
     metric: float | None = None
     seconds_left: float | None = None
+    validated: int = 0
 
 
 def read(work_dir: Path, metric: str, total: int | None) -> Progress:
@@ -32,16 +34,16 @@ def read(work_dir: Path, metric: str, total: int | None) -> Progress:
         metric: Name of a metric of its validations.
         total: Iterations of the whole run, or None if it does not count them.
     """
-    step, score, seconds = 0, None, None
+    step, score, seconds, validated = 0, None, None, 0
     for line in _backwards(work_dir):
         if not step and 'loss' in line:
             step, seconds = line['step'], line.get('time')
-        if score is None:
-            score = line.get(metric)
+        if score is None and metric in line:
+            score, validated = line[metric], line['step']
         if step and score is not None:
             break
     left = None if not step or seconds is None or total is None else (total - step) * seconds
-    return Progress(step, score, left)
+    return Progress(step, score, left, validated)
 
 
 def _backwards(work_dir: Path) -> Iterator[dict]:

@@ -72,7 +72,9 @@ def _precision(values: Mapping[str, Any]) -> str:
 
 
 def _related(option: str, name: str) -> bool:
-    """Whether an option is inside an entry, or holds it."""
+    """Whether an option changes an entry."""
+    if option.rpartition('.')[2] in _FREE:
+        return False
     return f'{option}.'.startswith(f'{name}.') or f'{name}.'.startswith(f'{option}.')
 
 

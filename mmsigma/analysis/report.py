@@ -299,8 +299,9 @@ def summary(report: Report) -> dict[str, Any]:
         {
             'method': row.method,
             'trunk': row.trunk or None,
-            'rate': row.rate,
-            'by_rate': {f'{rate:g}': value for rate, value in row.by_rate.items()},
+            'rate': row.rates.head,
+            'inner_rate': row.rates.inner,
+            'by_rate': {str(rates): value for rates, value in row.by_rate.items()},
             'scores': {name: vars(score) for name, score in row.scores.items()},
             'share_percent': row.share,
             'seconds_per_step': row.seconds,

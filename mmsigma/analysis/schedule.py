@@ -48,6 +48,7 @@ class Schedule:
         finish: Records what a job that ended well has left, and says what that is in a line.
         look: The progress of a job.
         explain: What to say of an error of one run; the others go on.
+        enough: Whether a run is far enough for now; it then stops like one that is asked to.
         signals: Once it is asked, no run starts, and those that go on save their last step.
     """
 
@@ -58,6 +59,7 @@ class Schedule:
     finish: Callable[[Job], str]
     look: Callable[[Job], Progress]
     explain: Callable[[Exception], str]
+    enough: Callable[[Progress], bool] = lambda progress: False
     signals: Signals = field(default_factory=Signals)
 
     def run(self, runs: Sequence[Run]) -> dict[str, str]:
@@ -86,6 +88,8 @@ class Schedule:
                     looked = time.monotonic()
                     for job in running:
                         self.rows[job.run.name].progress = self.look(job)
+                        if not job.asked and self.enough(self.rows[job.run.name].progress):
+                            job.stop(signal.SIGTERM)
                     self.board.show()
                 time.sleep(_TICK)
         finally:
@@ -114,7 +118,7 @@ class Schedule:
                 return None, ''
             if status == 0:
                 return 'finished', self.finish(job)
-            return ('open' if stopping else 'failed'), job.problem(status)
+            return ('open' if stopping or job.asked else 'failed'), job.problem(status)
         except Exception as error:
             job.stop(signal.SIGTERM)
             return 'failed', self.explain(error)

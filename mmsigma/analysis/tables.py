@@ -1,7 +1,7 @@
 """The rows of a table: what the records of a grid say about each method.
 
-A method's learning rate is the one with the best validation after the last step. The test split
-never chooses anything.
+A method's learning rates, the head's and the one inside the trunk, are those with the best
+validation after the last step. The test split never chooses anything.
 """
 
 import json
@@ -10,12 +10,30 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mmsigma.analysis import protocol
 from mmsigma.analysis.metrics import Metric, named
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 
 Record = Mapping[str, Any]
+# What others are compared with, seed by seed.
+REFERENCE = 'sigma'
+
+
+class Rates(NamedTuple):
+    """Learning rates of a run.
+
+    Attributes:
+        head: Of the optimiser.
+        inner: Of what trains in the backbone; None where the grid does not say.
+    """
+
+    head: float
+    inner: float | None = None
+
+    def __str__(self) -> str:
+        return f'{self.head:g}' if self.inner is None else f'{self.head:g} / {self.inner:g}'
 
 
 @dataclass(frozen=True)
@@ -45,20 +63,20 @@ class Row:
     Attributes:
         method: Its name.
         trunk: Name of the trunk; empty where the records do not say.
-        by_rate: What chose the rate: the first metric after the last step, mean over the seeds
+        by_rate: What chose the rates: the first metric after the last step, mean over the seeds
             that all rates have.
-        rate: The best of these.
+        rates: The best of these.
         scores: By name of the metric.
         share: Trained parameters inside the backbone, in percent of the trunk.
         seconds: Of a training step; None where it is not known.
         memory: Peak, in MiB; None where it is not known.
-        runs: The records at that rate, by seed.
+        runs: The records at these rates, by seed.
     """
 
     method: str
     trunk: str
-    by_rate: Mapping[float, float]
-    rate: float
+    by_rate: Mapping[Rates, float]
+    rates: Rates
     scores: Mapping[str, Score]
     share: float
     seconds: float | None
@@ -69,6 +87,11 @@ class Row:
     def name(self) -> str:
         """Method, and trunk where it is known."""
         return f'{self.method}, {self.trunk}' if self.trunk else self.method
+
+    def by_seed(self, name: str) -> dict[int, float]:
+        """What compares methods in a metric, by seed."""
+        final = self.scores[name].final
+        return {run['seed']: value for run, value in zip(self.runs, final, strict=False)}
 
 
 def load(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -129,18 +152,20 @@ def rows(
 
     Raises:
         UnknownNameError: No record has such a metric.
-        InvalidSettingError: A seed was run twice, or a method has several rates and no validation
-            to choose by.
+        InvalidSettingError: A seed was run twice, a method has several rates and no validation to
+            choose by, or the records are of different protocols.
     """
+    protocol.check(records)
     known = measured(records)
     for name in names:
         if name not in known:
             raise UnknownNameError(unknown('metric', name, known))
     metrics = [named(name) for name in names]
-    grouped: dict[tuple[str, str], dict[float, list[Record]]] = {}
+    grouped: dict[tuple[str, str], dict[Rates, list[Record]]] = {}
     for record in records:
         key = (record['method'], _trunk(record))
-        grouped.setdefault(key, {}).setdefault(record['rate'], []).append(record)
+        rates = Rates(record['rate'], record.get('inner_rate'))
+        grouped.setdefault(key, {}).setdefault(rates, []).append(record)
     table = [
         _row(method, trunk, rates, metrics, (cost or {}).get(method) or {})
         for (method, trunk), rates in grouped.items()
@@ -163,7 +188,7 @@ def _order(row: Row, metric: Metric) -> float:
 def _row(
     method: str,
     trunk: str,
-    rates: Mapping[float, Sequence[Record]],
+    rates: Mapping[Rates, Sequence[Record]],
     metrics: Sequence[Metric],
     cost: Mapping[str, Any],
 ) -> Row:
@@ -171,13 +196,13 @@ def _row(
         seeds = [run['seed'] for run in runs]
         if len(set(seeds)) < len(seeds):
             raise InvalidSettingError(
-                f'{method} has two records of one seed at rate {rate:g}: '
+                f'{method} has two records of one seed at rate {rate}: '
                 f'{", ".join(sorted(run["run"] for run in runs))}. A table is of one grid.'
             )
     by_rate = _by_rate(method, rates, metrics[0])
     usable = {rate: value for rate, value in by_rate.items() if not math.isnan(value)} or by_rate
     wanted = metrics[0].best(usable.values()) if usable else None
-    rate = next((r for r, value in usable.items() if value == wanted), min(rates))
+    rate = next((r for r, value in usable.items() if value == wanted), next(iter(rates)))
     chosen = sorted(rates[rate], key=lambda run: run['seed'])
     seconds = [run['seconds_per_step'] for run in chosen if run.get('seconds_per_step')]
     memory = [run['peak_memory_mib'] for run in chosen if run.get('peak_memory_mib')]
@@ -195,21 +220,21 @@ def _row(
 
 
 def _by_rate(
-    method: str, rates: Mapping[float, Sequence[Record]], metric: Metric
-) -> dict[float, float]:
+    method: str, rates: Mapping[Rates, Sequence[Record]], metric: Metric
+) -> dict[Rates, float]:
     """Mean last validation by rate, over the seeds that every rate has, if there are any.
 
     With more seeds at one rate than at another, the means would differ by the seeds too.
     """
     common = set.intersection(*({run['seed'] for run in runs} for runs in rates.values()))
     found = {}
-    for rate in sorted(rates):
+    for rate in sorted(rates, key=lambda each: (each.head, each.inner or 0)):
         runs = [run for run in rates[rate] if run['seed'] in common] or rates[rate]
         values = _values(runs, metric, _last)
         if values:
             found[rate] = statistics.mean(values)
     if len(rates) > 1 and len(found) < len(rates):
-        lacking = ', '.join(f'{rate:g}' for rate in rates if rate not in found)
+        lacking = ', '.join(str(rate) for rate in rates if rate not in found)
         raise InvalidSettingError(
             f'{method} has several rates, and no {metric.name} of a validation to choose by at '
             f'rate {lacking}. Name first a --metric that every validation has.'
@@ -246,3 +271,34 @@ def _score(runs: Sequence[Record], metric: Metric, first: Metric) -> Score:
         return None if line is None else _read(line, name)
 
     return Score(*(_values(runs, metric, of) for of in (_last, best, _test)))
+
+
+def paired(row: Row, reference: Row, name: str) -> list[float]:
+    """What a method has more than the reference, one value for each seed that both have."""
+    ours, theirs = row.by_seed(name), reference.by_seed(name)
+    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of at least two values, by Student's t distribution."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975)) * error
+    return statistics.mean(values) - half, statistics.mean(values) + half
+
+
+def fewer_rates(rows: Sequence[Row]) -> dict[str, str]:
+    """The methods that had a smaller choice of rates than others, each with how much smaller.
+
+    Of a method with nothing inside, the head's rates alone are counted.
+    """
+    heads = {row.name: len({rates.head for rates in row.by_rate}) for row in rows}
+    both = {row.name: len(row.by_rate) for row in rows if row.rates.inner is not None}
+    found = {}
+    for row in rows:
+        counts = heads if row.rates.inner is None else both
+        own, most = counts[row.name], max(counts.values())
+        if own < most:
+            found[row.name] = f'{row.name} at {own} of {most}'
+    return found

@@ -55,7 +55,32 @@ def test_markdown_has_mean_and_deviation_over_seeds():
 def test_rates_have_columns_where_there_is_a_choice():
     text = formats.write(table(record(), record(rate=0.01, val=(50.0,)), record('b')))
     assert 'val mIoU, 0.001 | val mIoU, 0.01 | rate |' in text
-    assert '| b | 2.00 | 40.0 |  | 0.001 |' in text  # a missing cell is empty
+    assert '| b * | 2.00 | 40.0 |  | 0.001 |' in text  # a missing cell is empty
+
+
+def test_inner_rates_have_columns_at_the_best_of_the_heads():
+    pairs = {(1e-2, 1e-3): 41.0, (1e-2, 3e-4): 40.0, (3e-3, 3e-4): 42.0}
+    runs = [record('sigma', r, inner=inner, val=(v,)) for (r, inner), v in pairs.items()]
+    head, _, *lines = formats.write(table(*runs, record('frozen', 1e-2))).splitlines()
+    assert '| val mIoU, inner 0.0003 | val mIoU, inner 0.001 | rate | inner rate |' in head
+    assert lines[0].startswith('| sigma | 2.00 | 42.0 | 41.0 | 0.003 | 0.0003 |')
+    assert lines[1].startswith('| frozen * | 2.00 |  |  | 0.01 |  |')
+    assert 'Compared at fewer rates than others (*): frozen at 1 of 2.' in lines
+
+
+def test_differences_to_sigma_where_seeds_are_shared():
+    sigma = [record('sigma', seed=i, test=value) for i, value in enumerate((29.0, 30.0, 31.5))]
+    text = formats.write(table(*SEEDS, *sigma, record('frozen')))
+    head, _, *lines = text.splitlines()
+    assert '| **test mIoU** | test mIoU - sigma [95 %] | s / step |' in head
+    # 1, 1 and 0.5 more: 0.83 on average, 4.303 standard errors of 0.17 to either side.
+    assert '| +0.8 [+0.1, +1.6] |' in next(x for x in lines if '| lora_x |' in x)
+    assert all('| **3' in x and '** |  | 0.50' in x for x in lines if 'lora_x' not in x)
+    row = next(csv.DictReader(io.StringIO(formats.write(table(*SEEDS, *sigma), 'csv'))))
+    name = 'test mIoU - sigma [95 %]'
+    found = [float(row[key]) for key in (name, f'{name}, low', f'{name}, high')]
+    assert found == pytest.approx([0.8333, 0.1162, 1.5504], abs=1e-3)
+    assert 'sigma [95' not in formats.write(table(*SEEDS, sigma[0]))
 
 
 def test_several_metrics_and_no_test():

@@ -19,8 +19,8 @@ def test_validation_chooses_the_rate_and_never_the_test():
         record(rate=1e-3, val=(60.0, 41.0), test=99.0),
         record(rate=3e-3, val=(10.0, 42.0), test=1.0),
     )
-    assert found.rate == 3e-3  # neither the best test nor the best validation on the way
-    assert found.by_rate == {1e-3: 41.0, 3e-3: 42.0}
+    assert found.rates.head == 3e-3  # neither the best test nor the best validation on the way
+    assert found.by_rate == {(1e-3, None): 41.0, (3e-3, None): 42.0}
     assert found.scores['mIoU'] == tables.Score(last=[42.0], best=[42.0], test=[1.0])
 
 
@@ -41,13 +41,54 @@ def test_rates_are_compared_on_the_seeds_that_all_of_them_have():
         record(rate=1e-2, seed=2, val=(39.0,)),
         record(rate=1e-3, seed=0, val=(43.0,)),
     )
-    assert found.rate == 1e-2
+    assert found.rates.head == 1e-2
     assert found.scores['mIoU'].last == [44.0, 40.0, 39.0]
 
 
 def test_without_common_seeds_all_count():
     found = row(record(rate=1e-2, seed=1, val=(4.0,)), record(rate=1e-3, seed=0, val=(5.0,)))
-    assert found.rate == 1e-3
+    assert found.rates.head == 1e-3
+
+
+def test_validation_chooses_the_pair_of_rates():
+    found = row(
+        record(rate=1e-2, inner=1e-3, val=(41.0,)),
+        record(rate=1e-2, inner=3e-4, val=(43.0,), test=5.0),
+        record(rate=3e-3, inner=1e-3, val=(42.0,)),
+    )
+    assert found.rates == (1e-2, 3e-4) and str(found.rates) == '0.01 / 0.0003'
+    assert found.by_rate == {(3e-3, 1e-3): 42.0, (1e-2, 3e-4): 43.0, (1e-2, 1e-3): 41.0}
+    assert found.scores['mIoU'].test == [5.0]
+
+
+def test_a_smaller_choice_of_rates_is_told():
+    pairs = [(rate, inner) for rate in (1e-2, 3e-3) for inner in (1e-3, 3e-4)]
+    full = [record('sigma', rate, inner=inner) for rate, inner in pairs]
+    less = [record('lora', rate, inner=inner) for rate, inner in pairs[:3]]
+    frozen = [record('frozen', rate) for rate in (1e-2, 3e-3)]
+    found = tables.fewer_rates(tables.rows([*full, *less, *frozen], ['mIoU']))
+    assert found == {'lora': 'lora at 3 of 4'}  # nothing is inside of frozen: both of two
+    found = tables.fewer_rates(tables.rows([*full, *frozen[:1]], ['mIoU']))
+    assert found == {'frozen': 'frozen at 1 of 2'}
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    runs = [record('lora', seed=seed, test=30.0 + seed) for seed in (0, 1, 2)]
+    runs += [record('sigma', seed=seed, test=value) for seed, value in ((2, 31.0), (1, 29.0))]
+    lora, sigma = tables.rows(runs, ['mIoU'])
+    assert tables.paired(lora, sigma, 'mIoU') == [2.0, 1.0]
+
+
+def test_the_interval_is_students():
+    # Of three values: 4.303 standard errors, from any table.
+    low, high = tables.interval([1.0, 2.0, 3.0])
+    assert (low, high) == pytest.approx((2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), abs=1e-4)
+
+
+def test_records_of_several_protocols_are_refused():
+    runs = [record('a', protocol={'data': 'x'}), record('b', protocol={'data': 'y'})]
+    with pytest.raises(InvalidSettingError, match=r'data: a_lr0\.001_seed0'):
+        tables.rows(runs, ['mIoU'])
 
 
 def test_of_errors_less_is_better():
@@ -57,7 +98,7 @@ def test_of_errors_less_is_better():
         record('b', 1e-2, val=(0.1, 0.2), test=0.4, metric='rmse'),
     ]
     b, a = tables.rows(records, ['rmse'])
-    assert (a.method, a.rate, a.scores['rmse'].best) == ('a', 1e-2, [0.1])
+    assert (a.method, a.rates.head, a.scores['rmse'].best) == ('a', 1e-2, [0.1])
     assert b.method == 'b'
 
 
@@ -71,8 +112,8 @@ def test_detection_has_percents_and_no_test():
 def test_a_run_that_was_not_finite_loses():
     runs = [record(rate=1e-2, val=(None,)), record(rate=1e-3, val=(3.0,))]
     found = row(*runs)
-    assert found.rate == 1e-3 and math.isnan(found.by_rate[1e-2])
-    assert math.isnan(row(runs[0]).by_rate[1e-2])
+    assert found.rates.head == 1e-3 and math.isnan(found.by_rate[1e-2, None])
+    assert math.isnan(row(runs[0]).by_rate[1e-2, None])
 
 
 def test_a_score_that_a_seed_lacks_is_missing():

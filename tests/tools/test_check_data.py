@@ -197,6 +197,10 @@ def test_heads_of_a_config():
     [
         (CAMVID, 'camvid', ['train: 367 images', 'val: 101 images', 'test: 233 images']),
         (
+            ROOT / 'configs/vnc/sigma_dinov2-s_fcn_vnc-252x252.py', 'vnc',
+            ['train: 48 images', 'val: 12 images', 'test: 12 images', 'glia or extracellular'],
+        ),
+        (
             SLICE / 'sigma_dinov2-s_mask-rcnn-small_coco-slice.py', 'coco_slice',
             ['740 instances, 6 crowds', '707 instances, 5 crowds'],
         ),

@@ -264,6 +264,91 @@ def test_what_cannot_run_is_refused_and_the_rest_is_run(place, write_grid):
     assert [p.name for p in (place.root / 'work_dirs/partial').iterdir()] == ['sigma_lr0.002_seed0']
 
 
+def test_inner_rates_are_a_second_axis(place):
+    """A method may have rates and seeds of its own; without inner rates all is as before."""
+    (place.root / 'axes_leaf.py').write_text('train_cfg = dict(max_iters=4)\n')
+    path = place.root / 'axes.py'
+    text = (
+        "leaf = 'axes_leaf.py'\nrates = [1e-2, 3e-3]\nseeds = [0, 1]\nmetric = 'mIoU'\n"
+        "methods = {'a': {}, 'b': {'rates': [1e-3], 'seeds': [0]}, 'c': {'inner_rates': [None]}}\n"
+    )
+    path.write_text(text)
+    plain = {run.name: run.hash for run in grid.read(path)[0]}
+    path.write_text(f'{text}inner_rates = [3e-4, 1e-3]\n')
+    runs = {run.name: run for run in grid.read(path)[0]}
+    assert list(runs) == [
+        'a_lr0.01_inner0.0003_seed0', 'a_lr0.01_inner0.001_seed0',
+        'a_lr0.003_inner0.0003_seed0', 'a_lr0.003_inner0.001_seed0',
+        'b_lr0.001_inner0.0003_seed0', 'b_lr0.001_inner0.001_seed0',
+        'c_lr0.01_seed0', 'c_lr0.003_seed0',
+        'a_lr0.01_inner0.0003_seed1', 'a_lr0.01_inner0.001_seed1',
+        'a_lr0.003_inner0.0003_seed1', 'a_lr0.003_inner0.001_seed1',
+        'c_lr0.01_seed1', 'c_lr0.003_seed1',
+    ]  # fmt: skip
+    for run in runs.values():
+        wrapper = run.config.optim_wrapper
+        assert wrapper.optimizer.lr == run.rate
+        if run.method == 'c':
+            assert 'paramwise_cfg' not in wrapper and run.hash == plain[run.name]
+        else:
+            factor = wrapper.paramwise_cfg.custom_keys.backbone.lr_mult
+            assert factor * run.rate == pytest.approx(run.inner)
+        assert 'rates' not in run.config and 'seeds' not in run.config
+
+
+# Steps that take longer than the grid takes to look at a log.
+SLOW = """
+import time
+
+from mmengine.runner import IterBasedTrainLoop
+
+real = IterBasedTrainLoop.run_iter
+
+
+def run_iter(self, batch):
+    time.sleep(0.2)
+    real(self, batch)
+
+
+IterBasedTrainLoop.run_iter = run_iter
+"""
+
+
+def test_the_better_half_goes_on(place, write_grid, capsys):
+    """Stopped behind a validation; which half goes on is told, and what is far enough waits."""
+    (place.root / 'slow_steps.py').write_text(SLOW)
+    replace = [
+        *ALONE,
+        ('sigma={}', "sigma={'custom_imports': dict(imports=['slow_steps'])}"),
+        ('rates = [1e-3]', 'rates = [1e-3, 2e-3]\ninner_rates = [1e-4]'),
+    ]
+    path = write_grid('halved', iters=60, replace=replace)
+    runs = place.root / 'work_dirs/halved'
+    first, second = (f'sigma_lr{rate}_inner0.0001_seed0' for rate in ('0.001', '0.002'))
+    words = ['--until', 2, '--run', first]
+    done = place.spawn('grid', path, *words, PYTHONPATH=str(place.root))
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = max(logged(runs / first))
+    assert 2 <= steps < 60 and not (place.root / 'results/halved').exists()
+    assert (runs / first / 'last_checkpoint').read_text().endswith(f'iter_{steps}.pth')
+    output = runs / first / 'output.txt'
+    before = output.read_text()
+    assert place.call('grid', path, *words) == 0  # it is there already
+    assert output.read_text() == before
+
+    assert place.call('grid', path, '--halve', 2, '--dry-run') == 0
+    assert 'no validation of all settings after step 2 (--until): sigma' in capsys.readouterr().out
+    log = runs / second / '20260101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"mIoU": 99.0, "step": 2}')
+    assert place.call('grid', path, '--halve', 2, '--dry-run') == 0
+    out = capsys.readouterr().out
+    assert f'left out by halving: {first} (mIoU' in out and f'{second} ' in out
+    assert 'halved: 1 runs' in out
+    assert place.call('grid', path, '--until', 3) == 1
+    assert 'has no validation after step 3' in capsys.readouterr().err
+
+
 def test_a_leaf_that_is_missing_or_broken_is_its_runs_problem(place):
     for name, text in (('good', 'train_cfg = dict(max_iters=4)'), ('broken', 'train_cfg = dict(')):
         (place.root / f'{name}_leaf.py').write_text(text)

@@ -195,6 +195,23 @@ def test_a_signal_stops_all_and_begins_none(tmp_path):
     assert signal.getsignal(signal.SIGUSR1) is before
 
 
+def test_a_run_that_is_far_enough_stops_and_stays_open(tmp_path):
+    code = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+folder = os.path.join({!r}, 'first_lr0.001_seed0', '20260101_000000', 'vis_data')
+os.makedirs(folder)
+open(os.path.join(folder, 'scalars.json'), 'w').write('{{"mIoU": 5.0, "step": 2}}')
+time.sleep(60)
+"""
+    plan, runs, rows = schedule(tmp_path, {'first': code.format(str(tmp_path)), 'second': ''})
+    plan.enough = lambda seen: seen.validated >= 2
+    began = time.monotonic()
+    assert plan.run(runs) == {}
+    assert time.monotonic() - began < 50
+    assert [row.state for row in rows.values()] == ['open', 'finished']
+
+
 # --- What is told ----------------------------------------------------------------------------
 
 
@@ -210,11 +227,11 @@ def test_progress_of_a_run_that_was_begun_twice(tmp_path):
         '{"loss": 1.0, "step": 10, "time": 9}', '{"mIoU": 30.5, "step": 10}',
         '{"loss": 1.0, "step": 20, "time": 9}',
     )  # fmt: skip
-    assert progress.read(tmp_path, 'mIoU', 100) == progress.Progress(20, 30.5, 720)
+    assert progress.read(tmp_path, 'mIoU', 100) == progress.Progress(20, 30.5, 720, 10)
     write_log(
         tmp_path / '20260101_000001/vis_data', '{"loss": 1.0, "step": 30, "time": 2}', '{"los'
     )
-    assert progress.read(tmp_path, 'mIoU', 100) == progress.Progress(30, 30.5, 140)
+    assert progress.read(tmp_path, 'mIoU', 100) == progress.Progress(30, 30.5, 140, 10)
     assert progress.read(tmp_path, 'mIoU', None).seconds_left is None
 
 
