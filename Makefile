@@ -30,7 +30,7 @@ test: ## run every test, the slow ones included
 
 bench: ## measure parameters, time and memory
 	$(base)
-	$(call timed,$(PY) tools/bench.py $(ARGS))
+	$(call timed,$(PY) tools/analysis_tools/benchmark.py backbone $(ARGS))
 
 lint: ## ruff, mypy and codespell
 	$(ops)
