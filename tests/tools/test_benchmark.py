@@ -36,6 +36,19 @@ def run(*arguments: Any) -> int:
     return 0
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps whose memory is asked for run here, not in processes of their own."""
+
+    def peak(build: Any, args: argparse.Namespace, steps: int = 1) -> int:
+        step = build()
+        for _ in range(steps):
+            step()
+        return 3 * measure.MIB
+
+    monkeypatch.setattr(measure, 'peak_memory', peak)
+
+
 def rows_of(text: str) -> list[list[str]]:
     """Cells of every line of tables in a text."""
     return [line.strip('| ').split(' | ') for line in text.splitlines() if line.startswith('|')]
@@ -180,7 +193,7 @@ def test_tables_and_reports_are_written_as_they_come(tmp_path, capsys) -> None:
 # --- Commands ---------------------------------------------------------------------------------
 
 
-def test_backbones(tmp_path, capsys) -> None:
+def test_backbones(in_process, tmp_path, capsys) -> None:
     out = tmp_path / 'bench.json'
     tuners = ['--tuners', 'full', 'bitfit', 'sigma', 'frozen']
     shapes = ['--shapes', 'vit_tiny_patch16_224:32x48:2', *MODEL]
@@ -194,7 +207,7 @@ def test_backbones(tmp_path, capsys) -> None:
     assert list(rows) == printed == tuners[1:]
     for row in rows.values():
         assert len(row['all_seconds']) == 2 and row['seconds'] > 0
-        assert row['peak_memory_mib'] is None or row['peak_memory_mib'] > 0
+        assert row['peak_memory_mib'] == 3
     assert rows['full']['ratio_to_full'] == rows['bitfit']['ratio_to_floor'] == 1
     assert rows['frozen']['trained_parameters'] == 0
     assert 0 < rows['bitfit']['trained_parameters'] < rows['sigma']['trained_parameters']
@@ -237,20 +250,21 @@ def test_exponents() -> None:
 
 def test_scaling_leaves_large_points_out(tmp_path, capsys) -> None:
     out, picture = tmp_path / 'cost.json', tmp_path / 'cost.png'
-    names = ['--models', 'vit_tiny_patch16_224', 'vit_small_patch16_224']
+    names = ['--models', 'vit_tiny_patch16_224']
     limits = ['--sizes', '32', '64', '512', '--max-tflops', '2e-3', *MODEL]
     files = ['--json', out, '--plot', picture]
     assert run('scaling', '--device', 'cpu', *ONE, *names, *limits, *files) == 0
     printed = capsys.readouterr()
-    assert '4 of 6 points are timed' in printed.err
+    assert '2 of 3 points are timed' in printed.err
     report = json.loads(out.read_text())
-    lines = rows_of(printed.out)[2:8]
+    lines = rows_of(printed.out)[2:5]
     for point, line in zip(report['points'], lines, strict=True):
         assert (point['seconds'] is None) == (point['side'] == 512)
         assert point['memory_gib']['full'] > point['memory_gib']['bias only'] > 0
         seconds = point['seconds'] and f'{point["seconds"]["SIGMA"]:.3f}'
         assert line[3].split(', ')[-1] == (seconds or '–')
-    assert 'against parameters, 64²' in report['exponents']
+    words = ('all sizes', 'the two largest')  # one trunk says nothing about parameters
+    assert list(report['exponents']) == [f'against pixels, {names[1]}, {w}' for w in words]
     assert picture.read_bytes().startswith(b'\x89PNG')
 
 
@@ -281,7 +295,8 @@ def test_tasks(capsys) -> None:
 
 def test_precision(capsys) -> None:
     pytest.importorskip('torchao')
-    assert run('precision', '--size', '28', '--repeats', '1', *MODEL) == 0
+    name = ['--model', 'vit_tiny_patch16_224']
+    assert run('precision', *name, '--size', '32', '--repeats', '1', *MODEL) == 0
     rows = rows_of(capsys.readouterr().out)[2:]
     stored = ('float32', 'bfloat16', 'int8')
     assert [row[:2] for row in rows] == [[s, a] for s in stored for a in ('none', 'bfloat16')]
@@ -322,40 +337,39 @@ def tiny(framework: str) -> Any:
 
 
 @pytest.mark.parametrize('framework', ['mmseg', 'mmdet'])
-def test_models_in_turns(framework, tmp_path, capsys, monkeypatch) -> None:
+def test_models_in_turns(framework, in_process, tmp_path, capsys, monkeypatch) -> None:
     pytest.importorskip(framework)
     monkeypatch.setattr(models, 'load', tiny(framework))
     monkeypatch.setattr(models, 'product_rate', lambda args: 2e12)
     out = tmp_path / 'models.json'
-    options = ['--size', '84x112', '--batch', '2', *ONE, '--json', out]
-    switches = ['--channels-last', '--chunked-loss', '--half-trunk', '--profile']
+    options = '--size 84x112 --batch 2 --threads 1 --repeats 1 --json'.split() + [out]
+    switches = ['--chunked-loss', '--half-trunk', '--profile']
     assert run('model', 'a.py', '--tuners', 'full', 'bitfit', 'frozen', *options, *switches) == 0
     printed = capsys.readouterr()
     report = json.loads(out.read_text())
     assert report['header']['size'] == [84, 112]
     rows = report['configs']
     names = ['a, full', 'a, bitfit', 'a, frozen']
-    switched = [f'{name}, channels-last' for name in names] + ['a, frozen, half-trunk']
-    if framework == 'mmseg':
-        switched += [f'{name}, chunked-loss' for name in names]
+    switched = [f'{name}, chunked-loss' for name in names if framework == 'mmseg']
+    switched.append('a, frozen, half-trunk')
     assert rows.keys() == {*names, *switched}
     assert 'a, full, half-trunk: left out' in printed.err
     full, floor, frozen = (rows[name] for name in names)
     trained = [row['trained_parameters'] for row in (full, floor, frozen)]
     assert trained == sorted(trained)[::-1]
-    assert rows['a, full, channels-last']['trained_parameters'] == trained[0]
+    assert rows['a, frozen, half-trunk']['trained_parameters'] == trained[2]
     for kind in ('train', 'inference'):
         assert full[kind]['ratio'] == floor[kind]['ratio_to_floor'] == 1
-        assert len(full[kind]['all_seconds']) == 2
+        assert len(full[kind]['all_seconds']) == 1
         assert full[kind]['images_per_second'] == pytest.approx(2 / full[kind]['seconds'])
         assert f'{frozen[kind]["ratio"]:.3f}' in printed.out
     # A ViT: 48 patches of 588 values and a class token, 4 blocks, 32 wide.
     n, c = 49, 32
     forward = 2 * (4 * (24 * n * c * c + 4 * n * n * c) + 2 * 48 * 588 * c) / 1e12
     assert full['trunk_tflops'] == pytest.approx(forward, rel=1e-6)
-    assert full['train']['tflops'] - frozen['train']['tflops'] > 1.9 * forward  # the way back
+    assert full['train']['tflops'] - frozen['train']['tflops'] > 1.7 * forward  # the way back
     assert full['share_of_peak'] == full['train']['tflops'] / full['train']['seconds'] / 2
-    assert full['peak_memory_mib'] is None or full['peak_memory_mib'] > 0
+    assert full['peak_memory_mib'] == 3
     spent = full['operators']
     assert 'aten::addmm' in spent and list(spent.values()) == sorted(spent.values())[::-1]
     assert printed.out.count('aten::addmm') == len(rows)

@@ -174,6 +174,7 @@ def allocated(step: Step) -> int:
 
 def _growth(build: Callable[[], Step], steps: int) -> int:
     """Bytes by which the resident set of this fresh process grows, at most, while steps run."""
+    gc.freeze()  # what was there before is not looked at, nor copied for that
     step = build()
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), 'mallopt'):

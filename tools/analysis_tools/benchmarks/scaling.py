@@ -26,7 +26,8 @@ Points = Sequence[dict[str, Any]]
 
 def scaling(args: argparse.Namespace, report: measure.Row) -> Iterator[str]:
     """A table of the points, and one of the exponents."""
-    limit = args.max_tflops or (2.0 if args.device == 'cpu' else float('inf'))
+    usual = 2.0 if args.device == 'cpu' else float('inf')
+    limit = usual if args.max_tflops is None else args.max_tflops
     report['points'] = points = [point for model in args.models for point in counted(args, model)]
     timed = [p for p in points if p['tflops']['full'] <= limit]
     total = (args.repeats + 1) * sum(sum(p['tflops'].values()) for p in timed)
