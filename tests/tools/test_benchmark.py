@@ -342,7 +342,7 @@ def test_models_in_turns(framework, in_process, tmp_path, capsys, monkeypatch) -
     monkeypatch.setattr(models, 'load', tiny(framework))
     monkeypatch.setattr(models, 'product_rate', lambda args: 2e12)
     out = tmp_path / 'models.json'
-    options = '--size 84x112 --batch 2 --threads 1 --repeats 1 --json'.split() + [out]
+    options = [*ONE, '--repeats', '1', '--size', '84x112', '--batch', '2', '--json', out]
     switches = ['--chunked-loss', '--half-trunk', '--profile']
     assert run('model', 'a.py', '--tuners', 'full', 'bitfit', 'frozen', *options, *switches) == 0
     printed = capsys.readouterr()
