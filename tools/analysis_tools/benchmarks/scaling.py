@@ -1,6 +1,7 @@
 """Cost of a training step against the size of image and trunk."""
 
 import argparse
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks import backbones, measure
 from mmsigma.analysis.kept import kept
 from mmsigma.backbone import AdaptedBackbone
+from mmsigma.files import write
 
 VARIANTS: dict[str, dict[str, Any]] = {
     'full': dict(type='Full'),
@@ -36,11 +38,11 @@ def scaling(args: argparse.Namespace, report: measure.Row) -> Iterator[str]:
         if own := [p for p in timed if p['model'] == name]:
             time_points(own, args)
     report['exponents'] = exponents(points)
-    if args.plot:
-        plot(points, args)
     yield table_of_points(points, args.device)
     columns = {name: (name, '.2f') for name in VARIANTS}
     yield measure.table('exponent of time', columns, report['exponents'])
+    if args.plot:
+        write(args.plot, plot(points, args))
 
 
 def counted(args: argparse.Namespace, model: str) -> Points:
@@ -179,27 +181,33 @@ def table_of_points(points: Points, device: str) -> str:
     return measure.table('trunk | pixels', columns, rows)
 
 
-def plot(points: Points, args: argparse.Namespace) -> None:
-    """Seconds and memory against pixels, both axes logarithmic; a marker for each trunk."""
+def plot(points: Points, args: argparse.Namespace) -> bytes:
+    """A PNG of seconds and memory against pixels, both logarithmic; a marker for each trunk."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.4), dpi=120, layout='constrained')
-    memory = 'peak memory' if args.device == 'cuda' else 'weights and kept activations'
-    labels = {'seconds': 'seconds of a step', 'memory_gib': f'{memory}, GiB'}
+    counted = 'peak memory' if args.device == 'cuda' else 'weights and kept activations'
+    labels = {'seconds': 'seconds of a step', 'memory_gib': f'{counted}, GiB'}
     for axes, (key, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
         for marker, model in zip(MARKERS, args.models, strict=False):
             for name, colour in COLOURS.items():
                 own = [p for p in points if p['model'] == model and p[key]]
                 sides, costs = [p['side'] for p in own], [p[key][name] for p in own]
                 axes.loglog(
-                    [side**2 for side in sides], costs, color=colour, marker=marker, markersize=4,
-                    linewidth=1, label=f'{model}, {name}',
-                )  # fmt: skip
+                    [side**2 for side in sides], costs, color=colour, marker=marker, ms=4, lw=1
+                )
         ticks = sorted({p['side'] for p in points})
         axes.set_xticks([side**2 for side in ticks], [f'{side}²' for side in ticks], fontsize=7)
         axes.minorticks_off()
         axes.set_xlabel('pixels')
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=5)
-    figure.savefig(args.plot)
+    seconds, memory = figure.axes
+    lines = seconds.get_lines()
+    seconds.legend(lines[: len(COLOURS)], COLOURS, fontsize=7, loc='upper left')
+    memory.legend(
+        lines[len(COLOURS) - 1 :: len(COLOURS)], args.models, fontsize=7, loc='upper left'
+    )
+    image = io.BytesIO()
+    figure.savefig(image, format='png', metadata={'Software': None})
+    return image.getvalue()
