@@ -34,7 +34,7 @@ test-slow: ## the other tests: killed and resumed, distributed, all configs, rea
 
 bench: ## measure parameters, time and memory
 	$(base)
-	$(call timed,$(PY) tools/bench.py $(ARGS))
+	$(call timed,$(PY) tools/analysis_tools/benchmark.py backbone $(ARGS))
 
 lint: ## ruff, mypy and codespell
 	$(ops)

@@ -83,8 +83,8 @@ def test_tools_in_order(tmp_path: Path) -> None:
     for number, line in enumerate(lines):
         words = [w.replace('work_dirs', str(tmp_path)) for w in shlex.split(line)]
         script = words[1]
-        if script == 'tools/bench.py':
-            continue  # tests/test_bench.py runs it
+        if script == 'tools/analysis_tools/benchmark.py':
+            continue  # tests/tools/test_benchmark.py runs it
         if script == 'tools/train.py' and '--work-dir' not in words:
             words += ['--work-dir', str(tmp_path / Path(words[2]).stem)]
         if script in ('tools/train.py', 'tools/test.py'):

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='a metric of the table, once for each; the first compares the runs. Default: what '
         'the grid compares',
     )
-    parser.add_argument('--cost', help='times and memory of tools/bench.py --tuners --json FILE')
+    parser.add_argument('--cost', help='JSON of benchmark.py backbone --tuners: times and memory')
     parser.add_argument(
         '--published', default=PUBLISHED, help='figures of others; default results/published.yaml'
     )
@@ -62,13 +62,13 @@ def contents(
 
 
 def cost(path: str) -> dict[str, Any]:
-    """Seconds and memory by method, as ``tools/bench.py`` measured them."""
+    """Seconds and memory by method, as ``benchmark.py`` measured them."""
     try:
         (case,) = json.loads(Path(path).read_text())['cases']
         return case['variants']
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidSettingError(
-            f'--cost {path} is no result of tools/bench.py with one case: {error}.'
+            f'--cost {path} is no result of benchmark.py backbone with one case: {error}.'
         ) from error
 
 

@@ -120,7 +120,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ('hardware', _counted(_hardware(record) for record in records)),
         ('versions', _counted(_versions(record) for record in records)),
         ('commit', _counted(record.get('commit') for record in records)),
-        ('times and memory', f'of tools/bench.py, {report.cost}' if report.cost else 'of the runs'),
+        ('times and memory', f'of benchmark.py, {report.cost}' if report.cost else 'of the runs'),
         ('finished', ' to '.join(dict.fromkeys([finished[0], finished[-1]])) if finished else ''),
     ]
     return [(name, text) for name, text in found if text]

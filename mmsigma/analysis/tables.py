@@ -147,7 +147,7 @@ def rows(
     Args:
         records: Of runs of one grid.
         names: Metrics in the records; the first chooses the rates.
-        cost: Per method ``seconds`` and ``peak_memory_mib`` of ``tools/bench.py``, to stand in for
+        cost: Per method ``seconds`` and ``peak_memory_mib`` of ``benchmark.py``, to stand in for
             those of the runs themselves, which shared the machine with whatever else ran.
 
     Raises:

@@ -4,9 +4,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import noise  # tools/noise.py
 import pytest
 import torch
+from benchmarks.samples import batch  # of tools/analysis_tools
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ def step(own: Any, head: str) -> dict[str, Tensor]:
     """Losses, and gradients of all that trains."""
     torch.manual_seed(1)
     scope = 'mmseg' if head == 'upernet' else 'mmdet'
-    data = own.data_preprocessor(noise.batch(scope, (72, 96), 2), training=True)
+    data = own.data_preprocessor(batch(scope, (72, 96), 2), training=True)
     total, losses = own.parse_losses(own(**data, mode='loss'))
     total.backward()
     found = {name: value.detach() for name, value in losses.items()}

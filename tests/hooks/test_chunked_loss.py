@@ -5,9 +5,9 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
-import noise  # tools/noise.py
 import pytest
 import torch
+from benchmarks.samples import batch  # of tools/analysis_tools
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
@@ -186,7 +186,7 @@ def test_a_whole_model() -> None:
     found = []
     for model in (plain, copied):
         torch.manual_seed(1)
-        data = model.data_preprocessor(noise.batch('mmseg', (72, 96), 2), training=True)
+        data = model.data_preprocessor(batch('mmseg', (72, 96), 2), training=True)
         total, losses = model.parse_losses(model(**data, mode='loss'))
         total.backward()
         grads = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

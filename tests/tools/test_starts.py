@@ -9,15 +9,10 @@ import pytest
 
 from tests.fixtures import ROOT
 
-# Take theirs out when they start fast.
-SLOW = {
-    'attention', 'bench', 'benchmark', 'cost', 'fused', 'launches', 'memory', 'module', 'noise',
-    'precision', 'together', 'variants',
-}  # fmt: skip
 TOOLS = [
     str(path.relative_to(ROOT))
-    for path in sorted([*ROOT.glob('tools/*.py'), *ROOT.glob('tools/prepare/*.py')])
-    if path.stem not in SLOW
+    for folder in ('tools', 'tools/analysis_tools', 'tools/prepare')
+    for path in sorted((ROOT / folder).glob('*.py'))
 ]
 # Without what a tool needs, argparse speaks of that and not of what is misspelt.
 NEEDED = {

@@ -47,7 +47,7 @@ def test_bad_input(place, grid, capsys, tmp_path):
     wrong.write_text('[]')
     for arguments, said in (
         (['--metric', 'mIuO'], 'Known: mIoU'),
-        (['--cost', wrong], 'is no result of tools/bench.py'),
+        (['--cost', wrong], 'is no result of benchmark.py backbone'),
         (['--published', tmp_path / 'none.yaml'], 'cannot be read'),
         (['--write', tmp_path / 'none.md'], 'There is no page'),
     ):
