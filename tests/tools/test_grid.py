@@ -314,9 +314,10 @@ IterBasedTrainLoop.run_iter = run_iter
 """
 
 
-def test_the_better_half_goes_on(place, write_grid, capsys):
+def test_the_better_half_goes_on(place, write_grid, capsys, monkeypatch):
     """Stopped behind a validation; which half goes on is told, and what is far enough waits."""
     (place.root / 'slow_steps.py').write_text(SLOW)
+    monkeypatch.syspath_prepend(place.root)
     replace = [
         *ALONE,
         ('sigma={}', "sigma={'custom_imports': dict(imports=['slow_steps'])}"),

@@ -16,6 +16,7 @@ TOOLS = [
 ]
 # Without what a tool needs, argparse speaks of that and not of what is misspelt.
 NEEDED = {
+    'tools/analysis_tools/benchmark.py': ['backbone'],
     'tools/serve.py': ['--task', 'a', 'b', 'c', 'images', '--out', 'out'],
     'tools/dist_run.py': ['tools/train.py', 'config'],
 }
