@@ -18,8 +18,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = 'MMSIGMA_TESTS'
-# Of the server that forks, of PyTorch's compiler and launcher, of pytest, and of tests/tiny.py.
-_LASTING = ('pymp-', 'torchinductor', 'torchelastic_', 'pytest-of-', 'mmsigma-tests-')
+# Of the server that forks, PyTorch's compiler and launcher, ONNX Runtime, pytest, tests/tiny.py.
+_LASTING = ('pymp-', 'torchinductor', 'torchelastic_', '.ses', 'pytest-of-', 'mmsigma-tests-')
 _SERVERS = ('multiprocessing.forkserver', 'multiprocessing.resource_tracker')
 
 
