@@ -57,10 +57,11 @@ def _is_server(words: list[str]) -> bool:
 
 
 def locks() -> list[str]:
-    """Files that this process has locked."""
+    """Files that this process has locked by ``flock``, as the library does."""
     path = Path('/proc/locks')
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [f'lock: {line}' for line in lines if line.split()[4:5] == [str(os.getpid())]]
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    mine = [words for words in lines if words[1:2] == ['FLOCK'] and str(os.getpid()) in words[4:5]]
+    return [f'lock: {" ".join(words)}' for words in mine]
 
 
 def temporary() -> list[str]:
