@@ -43,10 +43,11 @@ def processes() -> list[str]:
             words = process.cmdline()
             if process.pid == os.getpid() or process.environ().get(MARK) != str(os.getpid()):
                 continue
-            forked = _is_server(words) and _is_server(process.parent().cmdline())
-            if process.status() != psutil.STATUS_ZOMBIE and (forked or not _is_server(words)):
+            # What the server forks has its command line, but not its parent, orphans neither.
+            server = _is_server(words) and process.ppid() == os.getpid()
+            if process.status() != psutil.STATUS_ZOMBIE and not server:
                 found.append(f'process {process.pid}: {" ".join(words)[:200]}')
-        except (psutil.Error, AttributeError):  # it has ended meanwhile, or has no parent
+        except psutil.Error:  # it has ended meanwhile
             continue
     return found
 

@@ -244,8 +244,3 @@ def preload() -> None:
     deferred.install()
     for name in PRELOAD:
         importlib.import_module(name)
-
-
-def context() -> Any:
-    """That of :mod:`multiprocessing` in which functions run in children of the server, too."""
-    return _CONTEXT
