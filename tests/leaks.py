@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -90,5 +91,8 @@ def checkout() -> set[str]:
 def nothing_is_left() -> Iterator[None]:
     """Fail what leaves something behind."""
     yield
+    deadline = time.monotonic() + 10  # workers of a killed loader look for it every five seconds
+    while processes() and time.monotonic() < deadline:
+        time.sleep(0.2)
     left = [*processes(), *locks(), *temporary()]
     assert not left, 'left behind:\n' + '\n'.join(left)
