@@ -157,7 +157,7 @@ def peak_memory(build: Callable[[], Step], args: argparse.Namespace, steps: int 
         step()  # which has workspaces of its own
         left = torch.cuda.memory_allocated() - before if steps > 1 else 0
         return left + allocated(step)
-    if not Path('/proc/self/status').exists():
+    if not Path('/proc/self/clear_refs').exists():
         return None
     fork = multiprocessing.get_context('fork')
     with ProcessPoolExecutor(1, fork, torch.set_num_threads, (args.threads,)) as pool:
@@ -181,6 +181,8 @@ def _growth(build: Callable[[], Step], steps: int) -> int:
         # glibc keeps freed memory or gives it back as chance has it, so that equal steps differed
         # by 300 MiB. From now on each tensor above 64 KiB has pages of its own.
         libc.mallopt(M_MMAP_THRESHOLD, 2**16)
+    # The peak of before may be above what is in memory now, and would hide what the steps take.
+    Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
     before = _resident('VmRSS')
     for _ in range(steps):
         step()
