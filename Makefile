@@ -22,7 +22,7 @@ setup: ## make the whole environment in .venv (operators, tests, tools)
 
 demo: ## a small segmentation run on this machine
 	$(base)
-	$(call timed,PYTHONPATH=tools/prepare $(PY) tools/demo.py $(ARGS))
+	$(call timed,PYTHONPATH=tools/dataset_converters:tools/model_converters $(PY) tools/demo.py $(ARGS))
 
 test: ## the tests to run before a commit
 	$(ops)
@@ -36,11 +36,12 @@ bench: ## measure parameters, time and memory
 	$(base)
 	$(call timed,$(PY) tools/analysis_tools/benchmark.py backbone $(ARGS))
 
-lint: ## ruff, mypy and codespell
+lint: ## ruff, mypy, import-linter and codespell
 	$(ops)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy mmsigma
+	$(PY) -m mypy
+	.venv/bin/lint-imports
 	$(PY) -m codespell_lib
 
 format: ## let ruff fix and format the code

@@ -45,6 +45,7 @@ TESTS = [
 ]
 DEV = [
     'codespell>=2.3,<3',
+    'import-linter>=2.17,<3',
     'mypy>=1.13,<3',
     'pre-commit>=4,<5',
     # Formatting changes between minor versions.

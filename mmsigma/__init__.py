@@ -5,9 +5,10 @@ MMEngine imports :mod:`mmsigma.registry` itself when it meets a type such as
 ``mmsigma.AdaptedBackbone``. So this is imported at once, as tools that answer ``--help`` want it.
 """
 
-from mmsigma import dependencies
+from mmsigma import dependencies, moved
 from mmsigma.version import __version__
 
 dependencies.check()
+moved.install()
 
 __all__ = ['__version__']

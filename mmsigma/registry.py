@@ -26,9 +26,9 @@ MODELS = Registry(
     'model',
     parent=ROOT_MODELS,
     scope=_SCOPE,
-    locations=['mmsigma.backbone', 'mmsigma.heads', 'mmsigma.necks'],
+    locations=['mmsigma.models.adapted_backbone', 'mmsigma.models.heads', 'mmsigma.models.necks'],
 )
-HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=_SCOPE, locations=['mmsigma.hooks'])
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope=_SCOPE, locations=['mmsigma.engine.hooks'])
 TRANSFORMS = Registry(
     'transform', parent=ROOT_TRANSFORMS, scope=_SCOPE, locations=['mmsigma.datasets']
 )
@@ -36,23 +36,29 @@ DATA_SAMPLERS = Registry(
     'data sampler', parent=ROOT_DATA_SAMPLERS, scope=_SCOPE, locations=['mmsigma.datasets']
 )
 OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper', parent=ROOT_OPTIM_WRAPPERS, scope=_SCOPE, locations=['mmsigma.optim']
+    'optimizer wrapper',
+    parent=ROOT_OPTIM_WRAPPERS,
+    scope=_SCOPE,
+    locations=['mmsigma.engine.optimizers'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=ROOT_OPTIM_WRAPPER_CONSTRUCTORS,
     scope=_SCOPE,
-    locations=['mmsigma.optim'],
+    locations=['mmsigma.engine.optimizers'],
 )
 VISBACKENDS = Registry(
-    'vis_backend', parent=ROOT_VISBACKENDS, scope=_SCOPE, locations=['mmsigma.visualization']
+    'vis_backend',
+    parent=ROOT_VISBACKENDS,
+    scope=_SCOPE,
+    locations=['mmsigma.visualization.backend'],
 )
 METRICS = Registry('metric', parent=ROOT_METRICS, scope=_SCOPE, locations=['mmsigma.evaluation'])
 STRATEGIES = Registry(
-    'strategy', parent=ROOT_STRATEGIES, scope=_SCOPE, locations=['mmsigma.distributed.fsdp']
+    'strategy', parent=ROOT_STRATEGIES, scope=_SCOPE, locations=['mmsigma.engine.distributed.fsdp']
 )
-TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.tuners'])
-TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.trunks'])
+TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.models.tuners'])
+TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.models.trunks'])
 
 
 def build(registry: Registry, config: Any) -> Any:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mmsigma import launch
+from mmsigma.engine import launch
 from tests.processes import ROOT, Process, forget_runs, quick
 
 LEAF = ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-308x224.py'

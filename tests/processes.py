@@ -24,7 +24,7 @@ from unittest.mock import patch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
-from mmsigma import deferred
+from mmsigma.engine import deferred
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 900  # seconds; a machine that does much else takes its time
@@ -32,13 +32,13 @@ TIMEOUT = 900  # seconds; a machine that does much else takes its time
 # What the server imports, and so none of its children.
 PRELOAD = (
     'mmengine.runner',
-    'mmsigma.analysis.grid',
-    'mmsigma.analysis.plots',
-    'mmsigma.backbone',
+    'mmsigma.experiments.grid',
+    'mmsigma.experiments.plots',
+    'mmsigma.models.adapted_backbone',
     'mmsigma.datasets.check',
-    'mmsigma.distributed.checks',
-    'mmsigma.distributed.runner',
-    'mmsigma.leaves',
+    'mmsigma.engine.distributed.checks',
+    'mmsigma.engine.distributed.runner',
+    'mmsigma.config.recipe',
     'mmseg.models',
     'mmseg.datasets',
     'mmseg.evaluation',
@@ -218,7 +218,7 @@ def _become(
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     ours = SimpleNamespace(Popen=_popen, STDOUT=subprocess.STDOUT)
-    with patch('mmsigma.analysis.jobs.subprocess', ours):
+    with patch('mmsigma.experiments.jobs.subprocess', ours):
         sys.exit(_status(lambda: _run(words, environment)))
 
 

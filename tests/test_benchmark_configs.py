@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmsigma import leaves
-from mmsigma.analysis import combinations
+from mmsigma.config import combinations, recipe
 from tests.benchmarks import LEAVES, tiny, write
 from tests.fixtures import ROOT, Workplace, load, logged
 from tests.sample import sampled
@@ -66,7 +65,7 @@ def test_is_what_the_command_writes(name):
     tuner, trunk, head, benchmark = Path(name).name.split('_')
     path, leaf = combinations.compose(BASE, benchmark, tuner, trunk, head)
     assert path == ROOT / f'configs/{name}.py'
-    assert path.read_text() == leaves.text(leaf, path.parent)
+    assert path.read_text() == recipe.text(leaf, path.parent)
 
 
 @pytest.mark.parametrize('name', LEAVES)

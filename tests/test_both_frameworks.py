@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
 import mmsigma  # noqa: F401  (registers the names)
-from mmsigma import adapter_files
+from mmsigma.checkpoint import adapter_files
 from tests.tiny import same, trunk_config
 
 pytest.importorskip('mmdet')

@@ -44,7 +44,7 @@ def test_labels_are_classes_or_void():
 
 
 def test_weights_load_strictly_and_are_no_noise():
-    from mmsigma.trunks import TimmViT
+    from mmsigma.models.trunks import TimmViT
 
     trunk = TimmViT('vit_small_patch14_dinov2', weights=str(WEIGHTS))
     assert trunk.loaded

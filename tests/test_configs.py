@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData, PixelData
 from mmengine.utils import import_modules_from_strings
 from mmseg.structures import SegDataSample
 
-from mmsigma.analysis import params
-from mmsigma.backbone import AdaptedBackbone
+from mmsigma.apis import params
+from mmsigma.models.adapted_backbone import AdaptedBackbone
 from tests.fixtures import ROOT, Workplace, logged
 from tests.sample import sampled
 from tests.trees import FOLDERS as BENCHMARKS

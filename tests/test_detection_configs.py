@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from mmsigma.analysis import params
+from mmsigma.apis import params
 from tests.fixtures import ROOT
 from tests.sample import sampled
 

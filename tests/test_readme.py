@@ -64,7 +64,7 @@ def test_make_targets_exist(command: str) -> None:
 def test_demo(tmp_path: Path) -> None:
     result = run(
         [sys.executable, 'tools/demo.py', '--steps', '3', '--out', str(tmp_path)],
-        PYTHONPATH=str(ROOT / 'tools/prepare'),
+        PYTHONPATH=f'{ROOT}/tools/dataset_converters:{ROOT}/tools/model_converters',
     )
     assert 'SIGMA is' in result.stdout and (tmp_path / 'demo.png').stat().st_size > 10_000
 

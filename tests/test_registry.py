@@ -13,8 +13,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 from mmsigma import registry
-from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import MMSigmaError, UnknownNameError, WeightsError
+from mmsigma.models.adapted_backbone import AdaptedBackbone
 from tests.tiny import TUNERS, loss, same, shake, sigma, trunk_config
 
 BACKBONE = {'type': 'mmsigma.AdaptedBackbone', 'trunk': trunk_config(), 'tuner': sigma()}
@@ -76,7 +76,7 @@ def test_one_import_line_is_enough_in_a_fresh_interpreter(scope: str, tmp_path: 
     }
     Config(config).dump(tmp_path / 'config.py')
     built, shapes = json.loads(run(FRESH, str(tmp_path / 'config.py')))
-    assert built == 'mmsigma.backbone.AdaptedBackbone'
+    assert built == 'mmsigma.models.adapted_backbone.AdaptedBackbone'
     if scope == 'mmseg':
         assert shapes == [[1, 32, 5, 6]] * 2
     else:
@@ -90,7 +90,7 @@ early = [name for name in sys.modules if name.startswith('mmsigma.')]
 from mmsigma.registry import MODELS
 MODELS.build({BACKBONE!r})
 heavy = [name for name in ('mmpretrain', 'mmseg', 'mmdet', 'mmcv.ops') if name in sys.modules]
-print(heavy, [n for n in ('backbone', 'tuners', 'trunks', 'hooks') if f'mmsigma.{{n}}' in early])
+print(heavy, [n for n in ('models', 'engine') if f'mmsigma.{{n}}' in early])
 """
     assert run(script) == '[] []'
 
@@ -132,7 +132,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mmsigma.registry import TUNERS
-from mmsigma.tuners.base import Tuner
+from mmsigma.models.tuners.base import Tuner
 
 
 class Bias(nn.Module):
@@ -158,10 +158,10 @@ OWN_TRUNK = """
 import torch
 from torch import nn
 
-from mmsigma.injection import Block, residual
-from mmsigma.layout import Flow, TokenLayout
+from mmsigma.models.trunks.block import Block, residual
+from mmsigma.models.trunks.tokens import Flow, TokenLayout
 from mmsigma.registry import TRUNKS
-from mmsigma.trunks.base import Trunk
+from mmsigma.models.trunks.base import Trunk
 
 
 class Layer(nn.Module):

@@ -8,8 +8,8 @@ import pytest
 import table
 from mmengine.config import Config
 
-from mmsigma import leaves
-from mmsigma.analysis import combinations, formats, grid, pages, published, setting, tables
+from mmsigma.config import combinations, recipe
+from mmsigma.experiments import formats, grid, pages, published, setting, tables
 from tests.fixtures import ROOT
 from tests.sample import sampled
 
@@ -66,7 +66,7 @@ def settings_of_leaves(trunk: str, folder: Path) -> dict[tuple[str, str], tuple[
             for head in combinations.heads(BASE, about['data']):
                 _, leaf = combinations.compose(BASE, benchmark, 'frozen', trunk, head)
                 path = folder / f'{benchmark}_{head}.py'
-                path.write_text(leaves.text(leaf))
+                path.write_text(recipe.text(leaf))
                 config = Config.fromfile(path)
                 found[benchmark, head] = about['folder'], setting.of(config)
     return found
@@ -75,7 +75,7 @@ def settings_of_leaves(trunk: str, folder: Path) -> dict[tuple[str, str], tuple[
 @pytest.mark.parametrize('trunk', sampled(TRUNKS, 'dinov2-s'.__eq__))
 def test_published_figures_have_leaves_to_stand_beside(trunk: str, tmp_path: Path) -> None:
     """A figure whose trunk, head or data are called otherwise than a run's would never be shown."""
-    known = leaves.parsed(BASE / f'trunks/{trunk}.py').trunk.model_name
+    known = recipe.parsed(BASE / f'trunks/{trunk}.py').trunk.model_name
     groups = [g for g in FIGURES.groups if known in published.names(g['trunk'])]
     assert groups
     composed = settings_of_leaves(trunk, tmp_path)
@@ -93,5 +93,5 @@ def test_published_figures_have_leaves_to_stand_beside(trunk: str, tmp_path: Pat
 
 
 def test_every_group_of_published_figures_is_of_a_trunk_above() -> None:
-    files = {leaves.parsed(BASE / f'trunks/{name}.py').trunk.model_name for name in TRUNKS}
+    files = {recipe.parsed(BASE / f'trunks/{name}.py').trunk.model_name for name in TRUNKS}
     assert all(files & set(published.names(group['trunk'])) for group in FIGURES.groups)

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mmsigma import registry
-from mmsigma.backbone import AdaptedBackbone
-from mmsigma.injection import POSITIONS
+from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.models.tuners.injection import POSITIONS
 from tests.tiny_trunks import TRUNKS
 
 _FOLDER = TemporaryDirectory(prefix='mmsigma-tests-')

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from mmsigma import launch
+from mmsigma.engine import launch
 from mmsigma.errors import DataError
 
 
@@ -34,8 +34,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    from mmsigma.analysis.data import class_table, inspect
-    from mmsigma.analysis.data_sheet import draw
+    from mmsigma.datasets.inspection import class_table, inspect
+    from mmsigma.visualization.contact_sheet import draw
 
     config = launch.load_config(args)
     parts = inspect(config, None if args.all else args.samples, args.workers)

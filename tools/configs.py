@@ -11,9 +11,9 @@
 import argparse
 from pathlib import Path
 
-from mmsigma import launch
+from mmsigma.checkpoint.atomic_write import write
+from mmsigma.engine import launch
 from mmsigma.errors import InvalidSettingError
-from mmsigma.files import write
 
 BASE = Path(__file__).resolve().parent.parent / 'configs/_base_'
 PARTS = ('benchmark', 'tuner', 'trunk', 'head')
@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    from mmsigma.analysis import combinations
+    from mmsigma.config import combinations
 
     if args.write_refused:
         write_refused()
@@ -55,7 +55,7 @@ def main() -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Every combination that fits the patterns: as names of leaves, or their number."""
-    from mmsigma.analysis import combinations
+    from mmsigma.config import combinations
 
     patterns = {part: getattr(args, part) or '*' for part in PARTS}
     counts: dict[str, int] = {}
@@ -75,14 +75,13 @@ def put(args: argparse.Namespace) -> None:
     Raises:
         InvalidSettingError: A part is not named, or another file has the name.
     """
-    from mmsigma import leaves
-    from mmsigma.analysis import combinations
+    from mmsigma.config import combinations, recipe
 
     missing = [f'--{part}' for part in PARTS if not getattr(args, part)]
     if missing:
         raise InvalidSettingError(f'A leaf needs one of each; add {", ".join(missing)}.')
     path, leaf = combinations.compose(BASE, **{part: getattr(args, part) for part in PARTS})
-    text = leaves.text(leaf, path.parent)
+    text = recipe.text(leaf, path.parent)
     if args.print:
         print(text, end='')
         return
@@ -94,7 +93,7 @@ def put(args: argparse.Namespace) -> None:
 
 def write_refused() -> None:
     """Find out which trunks cannot carry which tuners, and note it."""
-    from mmsigma.analysis import combinations
+    from mmsigma.config import combinations
 
     lines = [
         '# Trunks that cannot carry a tuner, by tuner: python tools/configs.py --write-refused',

@@ -15,7 +15,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsigma import launch
+from mmsigma.engine import launch
 
 if TYPE_CHECKING:
     from mmengine.hooks import Hook
@@ -90,7 +90,7 @@ def train(method: str, name: str, out: Path, steps: int | None) -> dict[str, Any
     import torch
     from mmengine.config import Config
 
-    from mmsigma.analysis.params import count
+    from mmsigma.apis.params import count
 
     config = Config.fromfile(ROOT / CONFIG.format(method))
     if steps:
@@ -131,7 +131,7 @@ def main() -> None:
     import torch
     from mmengine.config import Config
 
-    from mmsigma.analysis.pictures import compare
+    from mmsigma.visualization.pictures import compare
 
     warnings.filterwarnings('ignore')
     prepare()

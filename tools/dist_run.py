@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-from mmsigma.reach import WAIT, reach
+from mmsigma.engine.distributed.wait_for_port import WAIT, reach
 
 
 def parse_args() -> argparse.Namespace:

@@ -18,11 +18,8 @@ from typing import Any
 
 import report
 
-from mmsigma import launch
-from mmsigma.analysis import batch, grid, halving, progress, records
-from mmsigma.analysis.jobs import Job
-from mmsigma.analysis.live import STATES, Board, Row
-from mmsigma.analysis.schedule import Schedule
+from mmsigma.checkpoint.atomic_write import write
+from mmsigma.engine import launch
 from mmsigma.errors import (
     InvalidSettingError,
     MMSigmaError,
@@ -30,7 +27,10 @@ from mmsigma.errors import (
     UnknownNameError,
     unknown,
 )
-from mmsigma.files import write
+from mmsigma.experiments import grid, halving, progress, records, slurm
+from mmsigma.experiments.jobs import Job
+from mmsigma.experiments.live import STATES, Board, Row
+from mmsigma.experiments.schedule import Schedule
 
 TRAIN = Path(__file__).parent / 'train.py'
 
@@ -231,7 +231,7 @@ def check(
     Returns:
         Counts of parameters by model, and by name of a run what is wrong with its model.
     """
-    from mmsigma.analysis import params
+    from mmsigma.apis import params
 
     counts: dict[str, dict[str, float]] = {}
     problems: dict[str, str] = {}
@@ -267,7 +267,7 @@ def listed(problems: Mapping[str, str]) -> str:
 
 def command(run: grid.Run, work_dir: Path, args: argparse.Namespace, processes: int) -> list[str]:
     """The command line of a run; what it adds to the config is no part of the config's hash."""
-    from mmsigma.hooks.atomic_checkpoint import latest
+    from mmsigma.engine.hooks.atomic_checkpoint import latest
 
     words = [str(TRAIN), str(work_dir / 'run.py'), '--work-dir', str(work_dir)]
     options = []
@@ -384,7 +384,7 @@ def submit(
     if processes > 1:
         words += ['--launcher', 'pytorch', '--processes', str(processes)]
     names = [run.name for run in runs]
-    text = batch.slurm(
+    text = slurm.slurm(
         name, names, words, os.getcwd(), str(work_dir), processes, args.jobs, args.sbatch
     )
     path = work_dir / 'array.sh'

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsigma import launch
-from mmsigma.analysis.pages import put
+from mmsigma.engine import launch
 from mmsigma.errors import InvalidSettingError
+from mmsigma.experiments.pages import put
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    from mmsigma.analysis.params import count, table
+    from mmsigma.apis.params import count, table
 
     if args.tuners is not None:
         print_shares(args)
@@ -72,7 +72,7 @@ def line(name: str, counts: dict[str, float]) -> str:
 
 def print_shares(args: argparse.Namespace) -> None:
     """The table of tuners on trunks, printed or put into a page."""
-    from mmsigma.analysis.params import share_table, shares
+    from mmsigma.apis.params import share_table, shares
 
     files = args.tuners or sorted(map(str, TUNERS.glob('*.py')))
     trunks = {Path(path).stem: part(args, path, 'trunk') for path in args.configs}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import table
 
-from mmsigma import launch
-from mmsigma.analysis import tables
-from mmsigma.files import write
+from mmsigma.checkpoint.atomic_write import write
+from mmsigma.engine import launch
+from mmsigma.experiments import tables
 
 ROOT = Path(__file__).resolve().parent.parent
 GRIDS = 'configs/grids/{}.py'
@@ -61,7 +61,7 @@ def make(args: argparse.Namespace, records: Sequence[tables.Record], command: st
         InvalidSettingError: Something that the arguments name cannot be read.
         UnknownNameError: A metric or a method that no record has.
     """
-    from mmsigma.analysis import report, samples
+    from mmsigma.experiments import report, samples
 
     rows, metrics, sheet = table.contents(args, records)
     names = [Path(folder).name for folder in args.records]
@@ -92,7 +92,7 @@ def make(args: argparse.Namespace, records: Sequence[tables.Record], command: st
 
 def drawn(rows: Sequence[tables.Row], folders: Sequence[Path]) -> dict[str, tuple[Path, int]]:
     """By name of a row, the folder of its first run and the step of its last validation."""
-    from mmsigma.analysis.plots import labels
+    from mmsigma.experiments.plots import labels
 
     found = {}
     for row, name in zip(rows, labels(rows), strict=True):

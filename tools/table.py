@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmsigma import launch
-from mmsigma.analysis import formats, pages, published, tables
+from mmsigma.checkpoint.atomic_write import write
+from mmsigma.engine import launch
 from mmsigma.errors import InvalidSettingError
-from mmsigma.files import write
+from mmsigma.experiments import formats, pages, published, tables
 
 PUBLISHED = Path(__file__).parents[1] / 'results/published.yaml'
 
@@ -84,7 +84,7 @@ def main() -> None:
     else:
         print(text, end='')
     if args.plot:
-        from mmsigma.analysis import plots
+        from mmsigma.experiments import plots
 
         plots.save(plots.against_share(rows, metrics[0]), args.plot)
 

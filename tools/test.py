@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmsigma import launch
+from mmsigma.engine import launch
 
 
 def parse_args() -> argparse.Namespace:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mmsigma import launch
+from mmsigma.engine import launch
 from mmsigma.errors import InvalidSettingError, NothingToResumeError
 
 
@@ -32,7 +32,7 @@ def main() -> None:
 
     from mmengine.device import get_device
 
-    from mmsigma.hooks.atomic_checkpoint import latest
+    from mmsigma.engine.hooks.atomic_checkpoint import latest
 
     config = launch.load_config(args)
     launch.add_training_hooks(config)

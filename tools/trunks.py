@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmsigma import launch
-from mmsigma.analysis.pages import put
+from mmsigma.engine import launch
+from mmsigma.experiments.pages import put
 
 CONFIGS = Path(__file__).parent.parent / 'configs/_base_/trunks'
 
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    from mmsigma.analysis.trunks import table
+    from mmsigma.experiments.trunk_table import table
 
     found = table(sorted(CONFIGS.glob('*.py')))
     if args.write is None:

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
+from mmsigma.checkpoint.atomic_write import write
 from mmsigma.datasets.panoptic import INSTANCE_OFFSET, VOID, encode, read
 from mmsigma.errors import DataError, InvalidSettingError
-from mmsigma.files import write
 from mmsigma.registry import METRICS
 
 _GROUPS = {'': (True, False), '_th': (True,), '_st': (False,)}

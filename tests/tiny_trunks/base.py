@@ -7,7 +7,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from mmsigma.injection import POSITIONS
+from mmsigma.models.tuners.injection import POSITIONS
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def beit_at(model: Any, size: tuple[int, int], **args: Any) -> Any:
     """A BEiT built for images of this size, with the weights of ``model``, their tables resized."""
     from mmpretrain.models import BEiTViT
 
-    from mmsigma.trunks.mmpretrain_models import resize_table
+    from mmsigma.models.trunks.mmpretrain_models import resize_table
 
     other = weights_only(
         BEiTViT(

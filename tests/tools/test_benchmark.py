@@ -16,9 +16,9 @@ from benchmarks import measure, models, scaling
 from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmsigma.analysis.kept import kept
-from mmsigma.backbone import AdaptedBackbone
-from mmsigma.tuners.mona import MonaAdapter
+from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.tuners.mona import MonaAdapter
 from tests.fixtures import ROOT, TINY
 
 SCRIPT = ROOT / 'tools/analysis_tools/benchmark.py'

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmsigma.analysis import data
+from mmsigma.datasets import inspection
 from tests.coco import write_coco
 from tests.fixtures import ROOT
 
@@ -185,7 +185,7 @@ def test_heads_of_a_config():
         roi_head=dict(bbox_head=[dict(num_classes=80), dict(num_classes=7)]),
         panoptic_head=dict(num_things_classes=80, num_stuff_classes=53),
     )
-    assert dict(data.head_sizes(model)) == {
+    assert dict(inspection.head_sizes(model)) == {
         'roi_head.bbox_head.0': 80,
         'roi_head.bbox_head.1': 7,
         'panoptic_head': 133,

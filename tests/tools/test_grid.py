@@ -10,7 +10,7 @@ import time
 import pytest
 from mmengine.config import Config
 
-from mmsigma.analysis import grid, records, tables
+from mmsigma.experiments import grid, records, tables
 from tests.fixtures import COUNTS, ROOT, load, logged
 
 GRID = """

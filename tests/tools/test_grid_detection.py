@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mmsigma.analysis import grid, records
 from mmsigma.errors import UnknownNameError
+from mmsigma.experiments import grid, records
 from tests.coco import write_coco
 from tests.detectors import tiny
 from tests.fixtures import Workplace

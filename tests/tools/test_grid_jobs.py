@@ -12,9 +12,9 @@ import time
 import pytest
 from mmengine.config import Config
 
-from mmsigma.analysis import batch, grid, jobs, live, progress, records
-from mmsigma.analysis.schedule import Schedule
 from mmsigma.errors import InvalidSettingError
+from mmsigma.experiments import grid, jobs, live, progress, records, slurm
+from mmsigma.experiments.schedule import Schedule
 
 
 def run(name='a', **config):
@@ -265,7 +265,7 @@ def test_a_terminal_gets_the_table_while_runs_go_on(tmp_path):
     pytest.importorskip('rich')
     pty = pytest.importorskip('pty')
     code = """
-from mmsigma.analysis import live, progress
+from mmsigma.experiments import live, progress
 row = live.Row('the_run', 7, 'running', progress.Progress(3, 12.5, 61))
 with live.Board('the grid', 'mIoU', [row]) as board:
     board.show()
@@ -295,7 +295,7 @@ with live.Board('the grid', 'mIoU', [row]) as board:
 def test_a_slurm_task_runs_the_run_of_its_number(tmp_path):
     folder = tmp_path / 'a folder'
     folder.mkdir()
-    text = batch.slurm(
+    text = slurm.slurm(
         'mine', ['a_seed0', 'b_seed0'], ['printf', '%s|', '--x', 'y z'], str(folder), 'logs', 2, 5,
         ['--partition=gpu'],
     )  # fmt: skip

@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmsigma.analysis import pages, params
+from mmsigma.apis import params
 from mmsigma.errors import InvalidSettingError
+from mmsigma.experiments import pages
 from mmsigma.registry import TUNERS
 from tests.fixtures import ROOT
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mmsigma.hooks import StopHook
+from mmsigma.engine.hooks import StopHook
 from tests.fixtures import load, logged
 from tests.sample import sampled
 

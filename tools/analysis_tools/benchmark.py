@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Only now: a wrong option is answered at once, not after the seconds that imports take.
     from benchmarks import COMMANDS, measure
 
-    from mmsigma import launch
+    from mmsigma.engine import launch
 
     launch.run(lambda: measure.run(COMMANDS[args.command], args))
 

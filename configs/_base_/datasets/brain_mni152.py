@@ -1,5 +1,6 @@
-# Axial slices of the MNI152 brain template (tools/prepare/brain_slices.py): 80 training and 32
-# validation images of 238x196 pixels. MMSIGMA_DATA names the folder that holds brain_mni152/.
+# Axial slices of the MNI152 brain template (tools/dataset_converters/brain_slices.py): 80 training
+# and 32 validation images of 238x196 pixels. MMSIGMA_DATA names the folder that holds
+# brain_mni152/.
 import os
 
 data_root = os.path.join(

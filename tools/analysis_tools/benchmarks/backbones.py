@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import measure
-from mmsigma.backbone import AdaptedBackbone
 from mmsigma.errors import UnknownNameError, unknown
+from mmsigma.models.adapted_backbone import AdaptedBackbone
 
 Tuner = Mapping[str, Any]
 VARIANTS: dict[str, Tuner] = {

@@ -21,9 +21,9 @@ from torch import nn
 from torch.utils.benchmark import timer
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from mmsigma.analysis.pages import put
+from mmsigma.checkpoint.atomic_write import write
 from mmsigma.errors import InvalidSettingError
-from mmsigma.files import write
+from mmsigma.experiments.pages import put
 from mmsigma.version import __version__
 
 Key = TypeVar('Key')

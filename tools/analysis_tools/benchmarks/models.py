@@ -18,10 +18,10 @@ from torch.utils.benchmark import Timer
 
 from benchmarks import measure, samples
 from benchmarks.backbones import TRAIN_TRUNKS, fill
-from mmsigma import launch
+from mmsigma.engine import launch
+from mmsigma.engine.hooks.channels_last import channels_last
+from mmsigma.engine.hooks.chunked_loss import chunk
 from mmsigma.errors import InvalidSettingError
-from mmsigma.hooks.channels_last import channels_last
-from mmsigma.hooks.chunked_loss import chunk
 
 # What switches change: settings of a config, or the model that is built.
 SETTINGS: dict[str, dict[str, Any]] = {

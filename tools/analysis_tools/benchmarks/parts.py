@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import backbones, measure
-from mmsigma.analysis.kept import kept
-from mmsigma.backbone import AdaptedBackbone
-from mmsigma.layout import TokenLayout
-from mmsigma.one_pass import one_pass, shared_blocks
-from mmsigma.tuners.depthwise import FORMS
-from mmsigma.tuners.mona import MonaAdapter
-from mmsigma.tuners.sigma import SIGMA, SIGMAAdapter
+from mmsigma.apis.shared_forward import one_pass, shared_blocks
+from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.ops.depthwise import FORMS
+from mmsigma.models.trunks.tokens import TokenLayout
+from mmsigma.models.tuners.mona import MonaAdapter
+from mmsigma.models.tuners.sigma import SIGMA, SIGMAAdapter
 
 # Width and grid of ViT-S/14 at 224x308, of ViT-B/16 at 512x512.
 SHAPES = {

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks import backbones, measure
-from mmsigma.analysis.kept import kept
-from mmsigma.backbone import AdaptedBackbone
-from mmsigma.files import write
+from mmsigma.checkpoint.atomic_write import write
+from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.models.execution.activation_memory import kept
 
 VARIANTS: dict[str, dict[str, Any]] = {
     'full': dict(type='Full'),

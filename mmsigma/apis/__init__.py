@@ -1,0 +1,1 @@
+"""What is called from Python: several tasks, predictions, counts."""

@@ -1,0 +1,1 @@
+"""What trains, as files: the record in a checkpoint, adapters alone, merged models."""

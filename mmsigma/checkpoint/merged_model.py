@@ -1,0 +1,173 @@
+"""A merged model as files, which the tools take like any other config and checkpoint.
+
+::
+
+    config + checkpoint -> folder/config.py            the model with the tuner that is left
+                           folder/model.pth            head, neck, adapters that are left, record
+                           folder/trunk.safetensors    the trunk, if anything was folded into it
+"""
+
+import copy
+import os
+import shutil
+import tempfile
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_state_dict
+from mmengine.utils import import_modules_from_strings
+from safetensors.torch import save_file
+from torch import nn
+
+from mmsigma.checkpoint.merge import merge
+from mmsigma.engine.hooks import CheckpointGuardHook
+from mmsigma.errors import InvalidSettingError
+from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.models.tuners.base import Tuner
+
+CONFIG, CHECKPOINT, TRUNK = 'config.py', 'model.pth', 'trunk.safetensors'
+# What belongs to the run that the config was for.
+_RUN = ('work_dir', 'load_from', 'resume', 'launcher')
+
+
+def save(config: Config, checkpoint: str | Path, folder: str | Path) -> dict[str, Any]:
+    """Merge the model of a config and a checkpoint, and write it into a new folder.
+
+    The folder appears when all that goes into it is written. Weights are folded in float32,
+    whatever ``dtype`` the trunk runs in.
+
+    Args:
+        config: An mmseg or mmdet config with an ``AdaptedBackbone``.
+        checkpoint: What training with it saved.
+        folder: A path that does not exist, or an empty folder.
+
+    Returns:
+        ``before`` and ``after``: the tuners' types; ``adapters_before`` and ``adapters_after``:
+        parameters that run beside upstream's own; ``files``: their sizes in bytes by name.
+
+    Raises:
+        InvalidSettingError: The folder is not empty, the model has no ``AdaptedBackbone``, or more
+            than one, or its tuner does not merge.
+        CheckpointMismatchError: The checkpoint does not fit.
+    """
+    folder = Path(folder)
+    _check_free(folder)
+    model, path = _build(config)
+    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
+    state = loaded.get('state_dict', loaded)
+    CheckpointGuardHook().after_load_checkpoint(SimpleNamespace(model=model), loaded)
+    load_state_dict(model, state, strict=True)
+
+    parent = model.get_submodule(path.rpartition('.')[0])
+    name = path.rpartition('.')[2]
+    before: AdaptedBackbone = getattr(parent, name)
+    after = merge(before)
+    setattr(parent, name, after)
+    folded = after.trunk.fingerprint != before.trunk.fingerprint
+    text = _config(config, path, after.tuner, folded).pretty_text
+    meta = {**loaded.get('meta', {}), 'cfg': text}
+    with _Whole(folder) as new:
+        if folded:
+            tensors = after.trunk.weights().items()
+            save_file({key: v.contiguous().clone() for key, v in tensors}, new / TRUNK)
+        torch.save({'meta': meta, 'state_dict': model.state_dict()}, new / CHECKPOINT)
+        (new / CONFIG).write_text(text, encoding='utf-8')
+    return {
+        'before': before.tuner.settings()['type'],
+        'after': after.tuner.settings()['type'],
+        # What a tuner put inside the trunk is counted; nothing of it is left there.
+        'adapters_before': _count(before) - _count(after.trunk),
+        'adapters_after': _count(after.adapters),
+        'files': {file.name: file.stat().st_size for file in sorted(folder.iterdir())},
+    }
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        held = 'a file'
+        if folder.is_dir():
+            held = 'a folder that holds ' + ', '.join(sorted(p.name for p in folder.iterdir())[:8])
+        raise InvalidSettingError(
+            f'A merged model goes into a new folder, but {str(folder)!r} is {held}. Name another, '
+            'or remove it first.'
+        )
+
+
+def _build(config: Config) -> tuple[nn.Module, str]:
+    """The config's model, its trunk in float32, and the name of its backbone."""
+    import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    model_config = copy.deepcopy(config.model)
+    _in_float32(model_config)
+    model = MODELS.build(model_config)
+    found = [n for n, m in model.named_modules() if isinstance(m, AdaptedBackbone)]
+    if len(found) != 1:
+        raise InvalidSettingError(
+            f'The config builds a {type(model).__name__} with {len(found)} backbones of mmsigma '
+            f'({", ".join(found) or "none"}); a model with exactly one can be merged.'
+        )
+    return model, found[0]
+
+
+def _in_float32(node: Any) -> None:
+    """Set the trunk's dtype, wherever in the model's config it is."""
+    if not isinstance(node, dict):
+        return
+    ours = str(node.get('type')).rpartition('.')[2] == AdaptedBackbone.__name__
+    if ours and isinstance(node.get('trunk'), dict):
+        node['trunk'].pop('dtype', None)
+    for child in node.values():
+        _in_float32(child)
+
+
+def _config(config: Config, path: str, tuner: Tuner, folded: bool) -> Config:
+    new = copy.deepcopy(config)
+    # Leaf configs keep variables of these names, which would now tell of another model.
+    for key in (*_RUN, 'trunk', 'tuner'):
+        new.pop(key, None)
+    node = new.model
+    for part in path.split('.'):
+        node = node[part]
+    # All of its settings; the recorded ones have its type.
+    node['tuner'] = {**tuner.settings(), **(vars(tuner) if is_dataclass(tuner) else {})}
+    if folded:
+        node['trunk']['weights'] = '{{ fileDirname }}/' + TRUNK  # so that the folder can be moved
+    return new
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+class _Whole:
+    """A folder that is made under another name, and gets its own when all of it is on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Path:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f'.{self.folder.name}.'
+        self.new = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=prefix))
+        return self.new
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        try:
+            if kind is None:
+                for file in self.new.iterdir():
+                    with file.open('rb') as stream:
+                        os.fsync(stream.fileno())
+                umask = os.umask(0)  # mkdtemp is private to the user
+                os.umask(umask)
+                self.new.chmod(0o777 & ~umask)
+                self.new.rename(self.folder)  # in place of an empty one, too
+        finally:
+            shutil.rmtree(self.new, ignore_errors=True)

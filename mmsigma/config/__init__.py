@@ -1,0 +1,1 @@
+"""Composing a config from a trunk, a tuner, a head and data."""

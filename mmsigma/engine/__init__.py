@@ -1,0 +1,1 @@
+"""Running a config: the launcher, hooks, optimisers, processes."""

@@ -1,0 +1,1 @@
+"""What computes: trunks, tuners, and the backbone that joins them."""

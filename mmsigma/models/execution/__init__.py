@@ -1,0 +1,1 @@
+"""How blocks run: compiled, as CUDA graphs, or computed again in the backward pass."""

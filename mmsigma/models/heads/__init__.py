@@ -1,0 +1,5 @@
+"""Heads that mmseg and mmdet lack."""
+
+from mmsigma.models.heads.dpt_depth import DPTDepthHead
+
+__all__ = ['DPTDepthHead']

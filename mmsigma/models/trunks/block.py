@@ -1,0 +1,74 @@
+"""A block of a trunk as two residual steps, and how blocks are counted."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mmsigma.errors import InvalidSettingError
+from mmsigma.models.trunks.tokens import Flow
+
+AttentionStep = Callable[[Tensor, Flow], tuple[Tensor, Tensor, Flow]]
+MLPStep = Callable[[Tensor, Flow], Tensor]
+EnterStep = Callable[[Tensor, Flow], tuple[Tensor, Flow]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a trunk as two residual steps.
+
+    The first step gives its two summands apart, ``base + branch``. In most blocks ``base`` is the
+    block's input; where a block merges or pools tokens it is what the input has become.
+
+    Attributes:
+        module: The upstream module, for tuners that change layers inside it.
+        width: C, channels behind the block.
+        attention: ``(tokens, flow) -> (base, branch, flow)``, the attention branch with its norm
+            and scale; both summands ``(B, N, C)``. None where upstream's block cannot be divided:
+            then only ``after_block`` exists.
+        mlp: ``(tokens, flow) -> branch``, the MLP branch ``(B, N, C)`` with its norm and scale.
+        stage: Index of the resolution stage; 0 throughout a plain trunk.
+        stride: Side of a token behind the block, in pixels.
+        norms: The norms that the attention branch and the MLP branch begin with, where the first
+            reads ``base`` and the second the sum ``base + branch``; None where a block norms
+            elsewhere, or widens or pools tokens behind its first norm.
+        prompts: Whether the steps take more prefix tokens than the trunk itself has: among all
+            tokens of the image, or in every window, where a block attends in windows.
+        enter: ``(tokens, flow) -> (tokens, flow)``, what upstream does between the map of the block
+            before and this block, such as merging patches where a stage begins; None where there
+            is nothing. Prompts that are put before the block join behind it.
+    """
+
+    module: nn.Module
+    width: int
+    attention: AttentionStep | None
+    mlp: MLPStep | None
+    stage: int = 0
+    stride: int = 16
+    norms: tuple[nn.Module, nn.Module] | None = None
+    prompts: bool = False
+    enter: EnterStep | None = None
+
+
+def residual(attention: Callable[[Tensor], Tensor]) -> AttentionStep:
+    """The attention step of a block that neither merges nor pools, from its branch alone."""
+    return lambda tokens, flow: (tokens, attention(tokens), flow)
+
+
+def resolve_indices(indices: Iterable[int], depth: int, what: str) -> tuple[int, ...]:
+    """Block indices in order, with negative ones counted from the end.
+
+    Raises:
+        InvalidSettingError: An index outside ``-depth .. depth - 1``, a repetition, or none.
+    """
+    given = list(indices)
+    for index in given:
+        if isinstance(index, bool) or not isinstance(index, int) or not -depth <= index < depth:
+            raise InvalidSettingError(
+                f'{what} {given} has {index!r}, but this trunk runs {depth} blocks: '
+                f'use 0 to {depth - 1}, or -{depth} to -1 from the end.'
+            )
+    resolved = sorted(index % depth for index in given)
+    if not resolved or len(set(resolved)) != len(resolved):
+        raise InvalidSettingError(f'{what} {given} must name at least one block, each once.')
+    return tuple(resolved)

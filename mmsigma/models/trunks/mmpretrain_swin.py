@@ -1,0 +1,297 @@
+"""mmpretrain's Swin (Liu et al., arXiv 2103.14030) and Swin V2 (arXiv 2111.09883)."""
+
+import re
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mmsigma.errors import InvalidInputError
+from mmsigma.models.trunks import mmpretrain_models, swin_prompts
+from mmsigma.models.trunks.base import Trunk
+from mmsigma.models.trunks.block import AttentionStep, Block, MLPStep
+from mmsigma.models.trunks.mmpretrain_models import Arch
+from mmsigma.models.trunks.swin_prompts import Form, cosine, dot_product
+from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.registry import TRUNKS
+
+_TABLE = 'relative_position_bias_table'
+
+
+@TRUNKS.register_module()
+class MMPretrainSwin(Trunk):
+    """An ``mmpretrain.models.SwinTransformer``.
+
+    Upstream merges patches between stages; that is the enter step of a stage's first block.
+    Prompts join every window, unless patches overlap where they merge.
+    Upstream pads windows inside its blocks, so any grid runs. Maps smaller than a window are padded
+    and every second block shifts its windows, as upstream does it for detection and segmentation;
+    its classifiers, built with ``model_args=dict(pad_small_map=False)``, do not shift windows where
+    a map is no larger than one, and cannot take smaller maps.
+
+    Args:
+        arch: A name of mmpretrain's ``arch_zoo`` (``'tiny'``, ``'small'``, ``'base'``,
+            ``'large'``), a dict that upstream takes, or the path of an mmpretrain config (``.py``)
+            whose ``model.backbone`` is built.
+        weights: A local mmpretrain checkpoint (with or without ``backbone.`` before its keys), or
+            ``'random'``.
+        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
+        final_norm: Whether the map of a stage's last block passes the norm that the weights have
+            for this stage: classifiers for the last one only, detectors for all.
+        model_args: Further arguments of the model, e.g. ``dict(window_size=12)``.
+
+    Raises:
+        InvalidSettingError: mmpretrain refuses ``arch`` or ``model_args``, or the config builds
+            another backbone.
+        WeightsError: The weights cannot be read or loaded.
+    """
+
+    builds_without_values = False
+
+    upstream = 'SwinTransformer'
+
+    def __init__(
+        self,
+        arch: Arch,
+        weights: str,
+        mode: str = 'eval',
+        dtype: str = 'float32',
+        final_norm: bool = True,
+        model_args: dict[str, Any] | None = None,
+    ) -> None:
+        settings = mmpretrain_models.settings(self.upstream, arch, model_args)
+        settings = {'pad_small_map': True, **settings}
+        state = mmpretrain_models.read(self.upstream, weights)
+        built = settings.get('arch')
+        last = len(built.get('depths', ()) if isinstance(built, dict) else range(4)) - 1
+        if state is not None:  # the norm had no number before upstream's version 2
+            state = {re.sub(r'^norm\.', f'norm{last}.', k): v for k, v in state.items()}
+        normed = [i for i in range(last + 1) if state and f'norm{i}.weight' in state]
+        if not normed and (final_norm or state is None):
+            normed = [last]
+        model = mmpretrain_models.create(self.upstream, settings, out_indices=normed)
+        # FFNs shall return their branch; AdapterBank adds the identity, as it does for all.
+        for module in model.modules():
+            if hasattr(module, 'add_identity'):
+                module.add_identity = False
+        converts = [partial(_convert, model)]
+        if model.use_abs_pos_embed:
+            converts.append(model._prepare_abs_pos_embed)
+        mmpretrain_models.load(model, state, weights, ('mask_token',), *converts)
+        name = mmpretrain_models.label(model, settings)
+        super().__init__(model, name, state is not None, mode, dtype)
+        self.patch = model.patch_embed.projection.stride[0]
+        self._keep_norms(normed if final_norm else [])
+
+    def _keep_norms(self, stages: Collection[int]) -> None:
+        for stage in self.model.out_indices:
+            if stage not in stages:
+                delattr(self.model, f'norm{stage}')
+        self.model.out_indices = list(stages)
+
+    def pad(self, images: Tensor) -> Tensor:
+        """See :meth:`Trunk.pad`.
+
+        Raises:
+            InvalidInputError: An image smaller than one token, or than upstream takes when it is
+                built with ``pad_small_map=False``.
+        """
+        images = super().pad(images)
+        for block in self.blocks():
+            attention: Any = block.module.attn
+            side = -(-min(images.shape[-2:]) // block.stride)
+            if not attention.pad_small_map and side < attention.window_size:
+                raise InvalidInputError(
+                    f'An image of {images.shape[-2]} x {images.shape[-1]} pixels makes maps of '
+                    f'{self.name} smaller than its windows, which pad_small_map=False forbids. '
+                    f'Leave that out, or give images of at least '
+                    f'{attention.window_size * block.stride} pixels.'
+                )
+        return images
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+        """Patch embedding; see :meth:`Trunk.embed`."""
+        model = self.model
+        tokens, (height, width) = model.patch_embed(images.to(self.dtype))
+        if model.use_abs_pos_embed:
+            from mmpretrain.models.utils import resize_pos_embed
+
+            tokens = tokens + resize_pos_embed(
+                model.absolute_pos_embed,
+                model.patch_resolution,
+                (height, width),
+                model.interpolate_mode,
+                model.num_extra_tokens,
+            )
+        return model.drop_after_pos(tokens), Flow(TokenLayout(height, width))
+
+    def blocks(self) -> list[Block]:
+        """The blocks of all stages; see :meth:`Trunk.blocks`."""
+        found = []
+        stride = self.patch
+        extra = None
+        samplers = [merge.sampler for merge in self._merges() if merge is not None]
+        prompts = all(sampler.kernel_size == sampler.stride for sampler in samplers)
+        for index, (stage, merge) in enumerate(zip(self.model.stages, self._merges(), strict=True)):
+            if merge is not None:
+                stride *= merge.sampler.stride[0]
+            for block in stage.blocks:
+                enter = partial(_enter, extra, merge) if extra or merge else None
+                width, norms = block.attn.w_msa.embed_dims, self._norms(block)
+                steps = self._steps(block)
+                found.append(
+                    Block(block, width, *steps, index, stride, norms, prompts, enter=enter)
+                )
+                merge = None
+                extra = block.norm3 if getattr(block, 'extra_norm', False) else None
+        return found
+
+    def end_at(self, outputs: Collection[int]) -> None:
+        """Drop norms that no output passes; merging behind the last output trains no more."""
+        blocks = self.blocks()
+        ends = [i for i in outputs if self._ends(blocks, i)]
+        stages = {blocks[i].stage for i in ends}
+        self._keep_norms([stage for stage in self.model.out_indices if stage in stages])
+        for merge in self._merges()[blocks[max(outputs)].stage + 1 :]:
+            merge.requires_grad_(False)
+
+    def norm(self, tokens: Tensor, index: int) -> Tensor:
+        """What upstream has behind the last block of a stage; see :meth:`Trunk.norm`."""
+        blocks = self.blocks()
+        block, module = blocks[index], cast(Any, blocks[index].module)
+        if getattr(module, 'extra_norm', False):
+            tokens = module.norm3(tokens)
+        if block.stage in self.model.out_indices and self._ends(blocks, index):
+            tokens = getattr(self.model, f'norm{block.stage}')(tokens)
+        return tokens
+
+    @staticmethod
+    def _ends(blocks: list[Block], index: int) -> bool:
+        """Whether a block is the last of its stage."""
+        return index == len(blocks) - 1 or blocks[index + 1].stage != blocks[index].stage
+
+    def _merges(self) -> list[Any]:
+        """What merges patches in front of each stage, or None."""
+        return [None, *(stage.downsample for stage in self.model.stages[:-1])]
+
+    def _steps(self, block: Any) -> tuple[AttentionStep, MLPStep]:
+        return partial(_attention, block), partial(_mlp, block)
+
+    def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
+        return block.norm1, block.norm2
+
+
+@TRUNKS.register_module()
+class MMPretrainSwinV2(MMPretrainSwin):
+    """An ``mmpretrain.models.SwinTransformerV2``; for the rest see :class:`MMPretrainSwin`.
+
+    The norm that huge and giant models have behind every sixth block is part of the enter step of
+    the next block, and of the map where that block is an output.
+    """
+
+    upstream = 'SwinTransformerV2'
+
+    def _merges(self) -> list[Any]:
+        return [stage.downsample for stage in self.model.stages]
+
+    def _steps(self, block: Any) -> tuple[AttentionStep, MLPStep]:
+        return partial(_post_attention, block), partial(_post_mlp, block)
+
+    def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
+        return None  # they are behind the branches
+
+
+def _convert(model: Any, state: dict[str, Tensor], prefix: str) -> None:
+    """Weights of older versions, and tables of other window sizes."""
+    for key in [key for key in state if key.endswith('attn_mask')]:
+        del state[key]
+    for key, own in model.state_dict().items():
+        if not key.endswith(_TABLE) or key not in state or len(state[key]) == len(own):
+            continue
+        window = model.get_submodule(key.removesuffix(f'.{_TABLE}')).window_size
+        side = (round(len(state[key]) ** 0.5) + 1) // 2
+        state[key] = mmpretrain_models.resize_table(state[key], (side, side), window)
+
+
+def _enter(
+    extra: nn.Module | None, merge: nn.Module | None, x: Tensor, flow: Flow
+) -> tuple[Tensor, Flow]:
+    """Tokens as they come to a block: normed where the one before asks it, merged.
+
+    A prompt merges with copies of itself.
+    """
+    if extra is not None:
+        x = extra(x)
+    if merge is not None:
+        upstream: Any = merge
+        prompts, tokens = flow.layout.split(x)
+        x, grid = upstream(tokens, (flow.layout.height, flow.layout.width))
+        if flow.layout.prefix:
+            patch = upstream.sampler.kernel_size
+            copies = prompts.flatten(0, 1)[:, None].expand(-1, patch[0] * patch[1], -1)
+            merged = upstream(copies.contiguous(), patch)[0]
+            x = torch.cat((merged.reshape(len(x), flow.layout.prefix, -1), x), dim=1)
+        flow = replace(flow, layout=replace(flow.layout, height=grid[0], width=grid[1]))
+    return x, flow
+
+
+def _prompted_windows(attention: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
+    """Attention with the prefix in every window; like upstream, it pads first and then shifts."""
+    prompts, tokens = layout.split(x)
+    grid = tokens.unflatten(1, (layout.height, layout.width))
+    side, shift = attention.window_size, attention.shift_size
+    if min(layout.height, layout.width) == side and not attention.pad_small_map:
+        shift = 0
+    grid = F.pad(grid, (0, 0, 0, -layout.width % side, 0, -layout.height % side))
+    mask = attention.get_attn_mask(grid.shape[1:3], side, shift, grid.device)
+    grid = grid.roll((-shift, -shift), (1, 2))
+    grid, prompts = swin_prompts.attend(attention.w_msa, form, grid, prompts, mask)
+    grid = grid.roll((shift, shift), (1, 2))[:, : layout.height, : layout.width]
+    return attention.drop(torch.cat((prompts, grid.flatten(1, 2)), dim=1))
+
+
+def _windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
+    if flow.layout.prefix:
+        return _prompted_windows(attention, dot_product, x, flow.layout)
+    grid = (flow.layout.height, flow.layout.width)
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        return attention(x, grid)
+    # Upstream's masks of shifted windows are float32: scores become so, and then meet values of
+    # half precision in a product that only autocast knows.
+    with torch.autocast(x.device.type, x.dtype):
+        return attention(x, grid)
+
+
+def _cosine_windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
+    if flow.layout.prefix:
+        return _prompted_windows(attention, cosine, x, flow.layout)
+    if x.dtype != torch.float16:
+        return _windows(attention, x, flow)
+    # Where a window is padded, keys are zero, and what upstream adds to their norm before dividing
+    # is zero in float16.
+    tensors = {**dict(attention.named_parameters()), **dict(attention.named_buffers())}
+    exact = {k: v.float() for k, v in tensors.items() if v.is_floating_point()}
+    grid = (flow.layout.height, flow.layout.width)
+    with torch.autocast(x.device.type, enabled=False):
+        return functional_call(attention, exact, (x.float(), grid)).to(x.dtype)
+
+
+def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    return x, _windows(block.attn, block.norm1(x), flow), flow
+
+
+def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+    return block.ffn(block.norm2(x))
+
+
+def _post_attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    return x, block.norm1(_cosine_windows(block.attn, x, flow)), flow
+
+
+def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+    return block.norm2(block.ffn(x))

@@ -1,0 +1,180 @@
+"""Swin Transformer (Liu et al., arXiv 2103.14030) and Swin V2 (arXiv 2111.09883) in timm."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Block
+from torch import Tensor, nn
+
+from mmsigma.errors import InvalidInputError
+from mmsigma.models.trunks import swin_prompts, timm_models
+from mmsigma.models.trunks.base import Trunk
+from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.swin_prompts import Form, cosine, dot_product
+from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.registry import TRUNKS
+
+
+@TRUNKS.register_module()
+class TimmSwin(Trunk):
+    """A ``timm.models.SwinTransformer`` or ``SwinTransformerV2``.
+
+    Upstream merges patches at the start of a stage; that is the enter step of the stage's first
+    block. It pads windows inside its blocks, so any grid runs. Prompts join every window.
+
+    Upstream fits windows to the ``img_size`` it is built for, whatever the images are: a stage that
+    is no larger than a window there attends without shift (the last one of most models). With
+    ``model_args=dict(always_partition=True)`` all stages keep their windows and shift them.
+
+    Args:
+        model_name: timm's name, e.g. ``swin_tiny_patch4_window7_224``.
+        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
+        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
+        final_norm: Whether the last block's map passes the model's final norm; earlier ones never
+            do, since it is the width of the last stage.
+        model_args: Further arguments of the timm model, e.g. ``dict(drop_path_rate=0.2)``.
+
+    Raises:
+        UnknownNameError: timm has no such model.
+        InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
+        WeightsError: The weights cannot be had, read or loaded.
+        InvalidInputError: At run time, a grid that is no whole windows for Swin V2 in float16.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        weights: str,
+        mode: str = 'eval',
+        dtype: str = 'float32',
+        final_norm: bool = True,
+        model_args: dict[str, Any] | None = None,
+    ) -> None:
+        # Not strict: the masks of shifted windows are made for the grid of each input.
+        model = timm_models.create(model_name, model_args, strict_img_size=False)
+        timm_models.require(model, model_name, 'TimmSwin', (SwinTransformer, SwinTransformerV2), ())
+        model.head = nn.Identity()
+        loaded = timm_models.load(model, model_name, weights, model_args, ('head.',))
+        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
+        if not final_norm:
+            self.model.norm = nn.Identity()
+        self.patch = model.patch_embed.patch_size[0]
+        self.last = sum(len(stage.blocks) for stage in model.layers) - 1
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+        """Patch embedding; see :meth:`Trunk.embed`."""
+        if self.dtype == torch.float16:
+            self._check_windows(*images.shape[-2:])
+        grid = self.model.patch_embed(images.to(self.dtype))  # (B, h, w, C)
+        return grid.flatten(1, 2), Flow(TokenLayout(grid.shape[1], grid.shape[2]))
+
+    def blocks(self) -> list[Block]:
+        """The blocks of all stages; see :meth:`Trunk.blocks`."""
+        found = []
+        for index, stage in enumerate(self.model.layers):
+            enter = partial(_enter, stage.downsample) if index else None
+            for block in stage.blocks:
+                v2 = isinstance(block, SwinTransformerV2Block)
+                found.append(
+                    Block(
+                        block,
+                        block.dim,
+                        partial(_post_attention if v2 else _attention, block),
+                        partial(_post_mlp if v2 else _mlp, block),
+                        stage=index,
+                        stride=self.patch * 2**index,
+                        norms=None if v2 else (block.norm1, block.norm2),
+                        prompts=True,
+                        enter=enter,
+                    )
+                )
+                enter = None
+        return found
+
+    def end_at(self, outputs: Collection[int]) -> None:
+        """Freeze patch merging behind the last output, and a norm that no output passes."""
+        blocks = self.blocks()
+        for index, stage in enumerate(self.model.layers):
+            if index > blocks[max(outputs)].stage:
+                stage.downsample.requires_grad_(False)
+        if self.last not in outputs:
+            self.model.norm.requires_grad_(False)
+
+    def norm(self, tokens: Tensor, index: int) -> Tensor:
+        """The final norm, behind the last block only; see :meth:`Trunk.norm`."""
+        return self.model.norm(tokens) if index == self.last else tokens
+
+    def _check_windows(self, height: int, width: int) -> None:
+        """Refuse images whose windows Swin V2 would pad, where float16 gives NaN.
+
+        Its cosine attention divides by the length of the keys, zero for padding, or at least by
+        1e-12, which float16 rounds to zero.
+        """
+        for block in self.blocks():
+            if not isinstance(block.module, SwinTransformerV2Block):
+                return
+            window = block.module.window_size
+            rows, columns = -(-height // block.stride), -(-width // block.stride)
+            if rows % window[0] or columns % window[1]:
+                raise InvalidInputError(
+                    f'{self.name} cannot run an image of {height} x {width} pixels in float16: at '
+                    f'stride {block.stride} it has {rows} x {columns} tokens, which are no whole '
+                    f'windows of {window[0]} x {window[1]}, and Swin V2 divides by zero where '
+                    "windows are padded. Use dtype='bfloat16', or images of whole windows."
+                )
+
+
+def _enter(merge: nn.Module, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+    """Merge patches; a prompt merges with copies of itself."""
+    prompts, tokens = flow.layout.split(x)
+    grid = merge(tokens.unflatten(1, (flow.layout.height, flow.layout.width)))
+    tokens = grid.flatten(1, 2)
+    if flow.layout.prefix:
+        patches = prompts.flatten(0, 1)[:, None, None].expand(-1, 2, 2, -1)
+        prompts = merge(patches).reshape(len(x), flow.layout.prefix, -1)
+        tokens = torch.cat((prompts, tokens), dim=1)
+    layout = replace(flow.layout, height=grid.shape[1], width=grid.shape[2])
+    return tokens, replace(flow, layout=layout)
+
+
+def _windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
+    """Upstream's attention in windows, without norm."""
+    if layout.prefix:
+        return _prompted_windows(block, form, x, layout)
+    return block._attn(x.unflatten(1, (layout.height, layout.width))).flatten(1, 2)
+
+
+def _prompted_windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
+    """The same with the prefix in every window; like upstream, it shifts first and then pads."""
+    prompts, tokens = layout.split(x)
+    grid = tokens.unflatten(1, (layout.height, layout.width))
+    (rows, columns), (down, right) = block.window_size, block.shift_size
+    grid = grid.roll((-down, -right), (1, 2))
+    grid = F.pad(grid, (0, 0, 0, -layout.width % columns, 0, -layout.height % rows))
+    mask = block.get_attn_mask(grid)
+    grid, prompts = swin_prompts.attend(block.attn, form, grid, prompts, mask)
+    grid = grid[:, : layout.height, : layout.width].roll((down, right), (1, 2))
+    return torch.cat((prompts, grid.flatten(1, 2)), dim=1)
+
+
+def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    branch = _windows(block, dot_product, block.norm1(x), flow.layout)
+    return x, block.drop_path1(branch), flow
+
+
+def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+    return block.drop_path2(block.mlp(block.norm2(x)))
+
+
+def _post_attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    branch = block.norm1(_windows(block, cosine, x, flow.layout))
+    return x, block.drop_path1(branch), flow
+
+
+def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+    return block.drop_path2(block.norm2(block.mlp(x)))

@@ -1,0 +1,1 @@
+"""Files of trunk weights: reading them, the layouts of other libraries, position tables."""

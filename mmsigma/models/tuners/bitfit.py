@@ -1,0 +1,34 @@
+"""BitFit: only biases train (Ben Zaken et al., ACL 2022, arXiv 2106.10199)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mmsigma.models.tuners.base import Tuner
+from mmsigma.models.tuners.injection import Site
+from mmsigma.registry import TUNERS
+
+
+@TUNERS.register_module()
+@dataclass
+class BitFit(Tuner):
+    """The trunk's bias terms train: of Linears, convolutions, norms and attention alike.
+
+    A bias is a vector that a module itself calls ``bias`` or ``..._bias``: attention without a bias
+    for its keys (BEiT, EVA-02, Swin V2) keeps ``q_bias`` and ``v_bias``. A search for the substring
+    would also catch tables of relative position biases, which are weights; figures of 0.23 % for
+    Swin-B, instead of 0.16 %, count them.
+    """
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Unfreeze the biases; blocks that never run are frozen again by the backbone."""
+        for module in site.trunk.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.ndim == 1 and (name == 'bias' or name.endswith('_bias')):
+                    yield parameter
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

@@ -1,0 +1,23 @@
+"""The lower bound: nothing in the trunk trains."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from mmsigma.models.tuners.base import Tuner
+from mmsigma.models.tuners.injection import Site
+from mmsigma.registry import TUNERS
+
+
+@TUNERS.register_module()
+@dataclass
+class Frozen(Tuner):
+    """The trunk stays as it is; only neck and head train."""
+
+    unfoldable: ClassVar[str] = 'it adds nothing to the trunk'
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Attach nothing."""
+        return ()

@@ -1,0 +1,25 @@
+"""The usual upper bound: everything trains."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mmsigma.models.tuners.base import Tuner
+from mmsigma.models.tuners.injection import Site
+from mmsigma.registry import TUNERS
+
+
+@TUNERS.register_module()
+@dataclass
+class Full(Tuner):
+    """Full fine-tuning: every parameter of the trunk trains, and checkpoints hold all of them."""
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Unfreeze the trunk."""
+        return site.trunk.parameters()
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

@@ -1,0 +1,67 @@
+"""Partial fine-tuning: only the last blocks train (Yosinski et al., NeurIPS 2014)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mmsigma.errors import InvalidSettingError
+from mmsigma.models.tuners.base import Tuner, check_count, check_flags
+from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.layers import final_norms
+from mmsigma.registry import TUNERS
+
+
+@TUNERS.register_module()
+@dataclass
+class Partial(Tuner):
+    """The last ``k`` blocks that run train: attention, MLP and norms inside them.
+
+    Patch merging in front of a block is no part of it.
+
+    Args:
+        k: Number of blocks.
+        final_norm: Whether the norm between the last block and its map trains too. VPT's Partial-1
+            (Jia et al., ECCV 2022) trains it, Mona's does not. The default is Mona's, because its
+            figures are the ones that dense prediction compares with; on Swin the two differ by
+            0.002 % of the trunk.
+
+    Raises:
+        InvalidSettingError: A ``k`` below one.
+    """
+
+    k: int = 1
+    final_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_count(self, 'k')
+        check_flags(self, 'final_norm')
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Unfreeze the last blocks.
+
+        Raises:
+            InvalidSettingError: ``k`` above the number of blocks that run, or no final norm to
+                train.
+        """
+        if self.k > len(site.blocks):
+            raise InvalidSettingError(
+                f'Partial k={self.k}, but this trunk runs {len(site.blocks)} blocks: use at most '
+                f'{len(site.blocks)}, or Full to train everything.'
+            )
+        found = [p for block in site.blocks[-self.k :] for p in block.module.parameters()]
+        if self.final_norm:
+            norms = final_norms(site)
+            if not norms:
+                raise InvalidSettingError(
+                    'Partial final_norm=True, but this trunk has no norm of its own between its '
+                    'last block and the map of it. Leave final_norm out.'
+                )
+            found += [p for norm in norms for p in norm.parameters(recurse=False)]
+        return found
+
+    def merge(self, site: Site) -> dict[str, Any]:
+        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+        return {'type': 'Frozen'}

@@ -1,0 +1,167 @@
+"""VFM-Adapter (Chen et al., AAAI 2025): bypasses whose convolution is generated for each image.
+
+Only the abstract was at hand: local and global operations in one adapter, parameters generated
+from the input, about 3 % of SAM-B. The equations below are this project's reconstruction, on the
+skeleton of Convpass, not the paper's text::
+
+    z = qGELU(Down(x));  k = Hyper(mean of z over the grid)       a dense kernel r x r x 3 x 3
+    c = qGELU(Conv3x3(z; k));  update = s * Up(Dropout(c))
+
+    Hyper: r channels -> rank -> 9 r^2, two Linears, shared by all adapters
+
+from the tokens ``x`` as the branch's own norm gives them; qGELU(z) = z * sigmoid(1.702 z).
+Not verified: what the kernel is generated from, the hypernetwork's form, rank and width, the start
+values, and what becomes of prefix tokens (here each is convolved alone, as Convpass does it).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmsigma.models.trunks.tokens import TokenLayout
+from mmsigma.models.tuners.base import (
+    Tuner,
+    check_count,
+    check_dropout,
+    check_fits,
+    check_flags,
+    check_scale,
+    check_widest,
+)
+from mmsigma.models.tuners.injection import Borrowed, Site
+from mmsigma.registry import TUNERS
+
+POSITIONS = ('parallel_attention', 'parallel_mlp')
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """``x * sigmoid(1.702 x)``."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+class Hypernetwork(nn.Sequential):
+    """Kernels ``(B, 9 r^2)`` of descriptors ``(B, r)``, by way of a few channels.
+
+    Args:
+        width: r, channels that the kernels convolve.
+        rank: Channels in between.
+    """
+
+    def __init__(self, width: int, rank: int) -> None:
+        layers = nn.Linear(width, rank), nn.Linear(rank, 9 * width * width)
+        super().__init__(*layers)
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+class VFMAdapterModule(nn.Module):
+    """One bypass: what it adds to the tokens ``(B, N, C)`` beside a branch.
+
+    Args:
+        width: C, channels of the trunk.
+        bottleneck: r, channels inside.
+        scale: s.
+        dropout: Probability of dropping an activated bottleneck feature, in training.
+        zero_init: Whether the update starts at zero.
+        norm: The trunk's norm that the branch begins with.
+        hyper: The :class:`Hypernetwork`, shared.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        bottleneck: int,
+        scale: float,
+        dropout: float,
+        zero_init: bool,
+        norm: Borrowed,
+        hyper: Borrowed,
+    ) -> None:
+        super().__init__()
+        self.norm = norm
+        self.hyper = hyper
+        self.scale = scale
+        self.down = nn.Linear(width, bottleneck)
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.Linear(bottleneck, width)
+        if zero_init:
+            nn.init.zeros_(self.up.weight)
+            nn.init.zeros_(self.up.bias)
+
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """The update ``(B, N, C)`` of tokens ``(B, N, C)``."""
+        z = quick_gelu(self.down(self.norm(tokens)))
+        head, grid = layout.split(z)
+        batch, width = len(z), z.shape[-1]
+        kernel = self.hyper(grid.mean(dim=1)).unflatten(1, (width, width, 3, 3))
+        # One kernel per image: images become groups of one convolution. By way of a flat view: a
+        # map of one token else keeps strides of a map that lies channels last, for which PyTorch
+        # has no gradient on CPUs without bfloat16.
+        image = layout.to_map(z).flatten().view(1, batch * width, layout.height, layout.width)
+        image = F.conv2d(image, kernel.flatten(0, 1), padding=1, groups=batch)
+        c = image.unflatten(1, (batch, width)).squeeze(0).flatten(2).transpose(1, 2)
+        if layout.prefix:
+            c = torch.cat([head @ kernel[..., 1, 1].transpose(1, 2), c], dim=1)
+        return self.up(self.dropout(quick_gelu(c))) * self.scale
+
+
+@TUNERS.register_module()
+@dataclass
+class VFMAdapter(Tuner):
+    """Two bypasses per block, parallel to attention and to the MLP; one hypernetwork for all.
+
+    Args:
+        bottleneck: r, channels inside the adapter. With the defaults, 3.05 % of SAM-B.
+        rank: Channels inside the hypernetwork.
+        scale: s, a constant factor of the update.
+        dropout: Probability of dropping an activated bottleneck feature, in training.
+        zero_init: Whether Up starts at zero, so that the adapted model starts as the trunk.
+
+    Raises:
+        InvalidSettingError: A bottleneck or rank below one, a rank above the bottleneck, a scale of
+            zero, or a dropout outside [0, 1).
+    """
+
+    unfoldable: ClassVar[str] = 'its kernels are generated anew for each image'
+
+    bottleneck: int = 64
+    rank: int = 8
+    scale: float = 1.0
+    dropout: float = field(default=0.1, metadata={'recorded': False})
+    zero_init: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_count(self, 'bottleneck', 'rank')
+        check_fits(self, 'rank', self.bottleneck, 'its bottleneck')
+        check_scale(self)
+        check_dropout(self)
+        check_flags(self, 'zero_init')
+
+    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+        """Put one bypass beside each branch of every block.
+
+        Raises:
+            InvalidSettingError: A bottleneck wider than any block, or blocks that do not begin
+                their branches with a norm.
+        """
+        hyper = site.share('hyper', Hypernetwork(self.bottleneck, self.rank))
+        check_widest(self, 'bottleneck', site.blocks)
+        for index, block in enumerate(site.blocks):
+            for position in POSITIONS:
+                adapter = VFMAdapterModule(
+                    block.width,
+                    self.bottleneck,
+                    self.scale,
+                    self.dropout,
+                    self.zero_init,
+                    site.norm(index, position),
+                    hyper,
+                )
+                site.put(index, position, adapter)
+        return ()

@@ -1,5 +1,0 @@
-"""Necks that turn a plain trunk's maps into a pyramid."""
-
-from mmsigma.necks.simple_feature_pyramid import SimpleFeaturePyramid
-
-__all__ = ['SimpleFeaturePyramid']

@@ -1,0 +1,37 @@
+"""Write adapters as files.
+
+Usage: ``python tools/model_converters/export_adapter.py CHECKPOINT OUT``
+"""
+
+import argparse
+
+from mmsigma.engine import launch
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description='Adapters alone, without head and optimiser, as safetensors and JSON.'
+    )
+    parser.add_argument('checkpoint', help='a checkpoint of a run')
+    parser.add_argument('out', help='folder for adapter.safetensors and adapter.json')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+
+    from mmengine.runner import CheckpointLoader
+
+    from mmsigma.checkpoint import adapter_files
+
+    launch.check_checkpoint(args.checkpoint)
+    loaded = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+    counts = adapter_files.save(loaded.get('state_dict', loaded), args.out)
+    print(
+        f'{args.out}: {counts["tensors"]} tensors, {counts["parameters"]:,} parameters, '
+        f'{counts["bytes"] / 1e6:.2f} MB'
+    )
+
+
+if __name__ == '__main__':
+    launch.run(main)
