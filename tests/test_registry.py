@@ -149,17 +149,17 @@ class Bias(nn.Module):
 class OwnTuner(Tuner):
     places: tuple = (('after_mlp', 1), ('parallel_attention', 0))
 
-    def attach(self, site):
+    def attach(self, context):
         for position, index in self.places:
-            site.put(index, position, Bias(site.blocks[index].width))
-        return [site.blocks[0].module.scale]
+            context.put(index, position, Bias(context.blocks[index].width))
+        return [context.blocks[0].module.scale]
 """
 OWN_TRUNK = """
 import torch
 from torch import nn
 
 from mmsigma.models.trunks.block import Block, residual
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenState, TokenLayout
 from mmsigma.registry import TRUNKS
 from mmsigma.models.trunks.base import Trunk
 
@@ -182,7 +182,7 @@ class OwnTrunk(Trunk):
 
     def embed(self, images):
         grid = self.model[0](images.to(self.dtype))
-        return grid.flatten(2).transpose(1, 2), Flow(TokenLayout(*grid.shape[2:]))
+        return grid.flatten(2).transpose(1, 2), TokenState(TokenLayout(*grid.shape[2:]))
 
     def blocks(self):
         return [
@@ -190,7 +190,7 @@ class OwnTrunk(Trunk):
                 m,
                 m.one.out_features,
                 residual(lambda x, m=m: m.one(m.norm1(x)) * m.scale),
-                lambda y, flow, m=m: m.two(m.norm2(y)),
+                lambda y, state, m=m: m.two(m.norm2(y)),
                 stride=8,
                 norms=(m.norm1, m.norm2),
                 prompts=True,

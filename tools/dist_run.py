@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-from mmsigma.engine.distributed.wait_for_port import WAIT, reach
+from mmsigma.engine.distributed.wait_for_port import WAIT, wait_for_port
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def main() -> None:
     end = time.monotonic() + WAIT
     try:
         if args.node_rank > 0:
-            reach(args.master_addr, args.master_port, end)
+            wait_for_port(args.master_addr, args.master_port, end)
         options = run.parse_args(None)
         options.rdzv_conf = f'timeout={max(1, int(end - time.monotonic()))}'
         run.run(options)

@@ -23,7 +23,7 @@ from mmsigma.errors import DataError, InvalidInputError, InvalidSettingError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mmsigma.apis.multi_task import Tasks
+    from mmsigma.apis.multi_task import MultiTaskModel
 
 SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
 
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('images', nargs='+', help='image files, or folders of them')
     parser.add_argument('--out', required=True, help='where predictions go')
-    parser.add_argument('--fold', action='store_true', help='fold adapters where they fold')
+    parser.add_argument('--merge', action='store_true', help='merge adapters where they merge')
     parser.add_argument(
         '--device', help='where the models run (default: cuda where there is a GPU, or cpu)'
     )
@@ -104,14 +104,14 @@ def main() -> None:
     import torch
 
     from mmsigma.apis import predictions
-    from mmsigma.apis.multi_task import Tasks
+    from mmsigma.apis.multi_task import MultiTaskModel
     from mmsigma.apis.shared_forward import shared_blocks
 
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    tasks, readers = Tasks(), {}
+    tasks, readers = MultiTaskModel(), {}
     given = configs(args.task)
     for name, _, checkpoint in args.task:
-        tasks.add(name, given[name], checkpoint, fold=args.fold)
+        tasks.add(name, given[name], checkpoint, merge=args.merge)
         readers[name] = predictions.reader(given[name])
     for name, model in tasks.items():
         model.to(device)
@@ -139,12 +139,12 @@ def main() -> None:
         )
 
 
-def predict(tasks: Tasks, readers: dict, path: Path) -> dict[str, dict[str, bytes]]:
+def predict(tasks: MultiTaskModel, readers: dict, path: Path) -> dict[str, dict[str, bytes]]:
     """What all models say of one image, as files by task."""
     from mmsigma.apis import predictions
 
     found = {}
-    with tasks.one_pass():
+    with tasks.shared_forward():
         for name, model in tasks.items():
             sample = model.test_step(readers[name](path))[0]
             classes = (getattr(model, 'dataset_meta', None) or {}).get('classes', ())

@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from mmsigma.apis.shared_forward import one_pass
+from mmsigma.apis.shared_forward import shared_forward
 from mmsigma.checkpoint.merge import merge
 from mmsigma.engine.hooks import CheckpointGuardHook
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
@@ -24,22 +24,22 @@ from mmsigma.models.trunks.base import Trunk, fingerprint
 from mmsigma.registry import TRUNKS, build
 
 
-class Tasks(Mapping[str, nn.Module]):
+class MultiTaskModel(Mapping[str, nn.Module]):
     """Models by name that share a trunk's weights; adapters, neck and head are each one's own.
 
     ::
 
-        tasks = Tasks()
+        tasks = MultiTaskModel()
         tasks.add('roads', Config.fromfile('roads.py'), 'roads.pth')
         tasks.add('brains', Config.fromfile('brains.py'), 'brains.pth')
         tasks['roads'].test_step(data)  # one
         tasks.predict(data)  # all, with one pass through the blocks that none of them adapts
-        with tasks.one_pass():  # the same for whatever else calls the models
+        with tasks.shared_forward():  # the same for whatever else calls the models
             ...
 
     The models are mmseg's and mmdet's own, in evaluation mode. Tuners that change the trunk itself
-    (full fine-tuning, BitFit, peft's) cannot share it, and what folds into its weights cannot be
-    folded here.
+    (full fine-tuning, BitFit, peft's) cannot share it, and what merges into its weights cannot be
+    merged here.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Tasks(Mapping[str, nn.Module]):
         name: str,
         config: Config,
         checkpoint: str | Path | None = None,
-        fold: bool = False,
+        merge: bool = False,
     ) -> nn.Module:
         """Build the model of ``config`` on the shared trunk, and load what it has of its own.
 
@@ -62,7 +62,7 @@ class Tasks(Mapping[str, nn.Module]):
                 ``cfg``, where ``mmseg.apis`` and ``mmdet.apis`` look for it, and the data set's
                 classes as ``dataset_meta``, if the checkpoint has them.
             checkpoint: What training saved; None leaves adapters and head as they are built.
-            fold: Whether adapters are folded where they fold by themselves (see
+            merge: Whether adapters are merged where they merge by themselves (see
                 :mod:`mmsigma.checkpoint.merge`). Others stay as they are, and the log says why.
 
         Raises:
@@ -93,20 +93,20 @@ class Tasks(Mapping[str, nn.Module]):
             meta = loaded.get('meta', {}).get('dataset_meta')
             if meta is not None:
                 model.dataset_meta = meta
-        if fold:
-            model.backbone = _folded(name, model.backbone)
+        if merge:
+            model.backbone = _merged(name, model.backbone)
         model.cfg = config
         self._trunk, self._config = trunk, trunk_config
         self._models[name] = model.eval()
         return model
 
-    def one_pass(self) -> AbstractContextManager[None]:
+    def shared_forward(self) -> AbstractContextManager[None]:
         """Within it, models that are given the same images share the trunk's pass over them.
 
         They may be called as ever: ``test_step``, ``mmseg.apis.inference_model``, sliding windows;
-        see :func:`mmsigma.apis.shared_forward.one_pass`.
+        see :func:`mmsigma.apis.shared_forward.shared_forward`.
         """
-        return one_pass(model.backbone for model in self._models.values())
+        return shared_forward(model.backbone for model in self._models.values())
 
     def predict(
         self, data: Mapping[str, Any], names: Iterable[str] | None = None
@@ -129,7 +129,7 @@ class Tasks(Mapping[str, nn.Module]):
         """
         models: dict[str, Any] = {name: self[name] for name in (self if names is None else names)}
         found = {}
-        with self.one_pass():
+        with self.shared_forward():
             for name, model in models.items():
                 own = dict(data)
                 if 'data_samples' in own:
@@ -149,17 +149,17 @@ class Tasks(Mapping[str, nn.Module]):
         return len(self._models)
 
 
-def _folded(name: str, backbone: AdaptedBackbone) -> AdaptedBackbone:
-    """A backbone on the same trunk whose adapters are folded, or the given one."""
+def _merged(name: str, backbone: AdaptedBackbone) -> AdaptedBackbone:
+    """A backbone on the same trunk whose adapters are merged, or the given one."""
     try:
         merged = merge(backbone)  # on a copy of the trunk, which is dropped
     except InvalidSettingError as error:
-        print_log(f'Task {name!r} runs unfolded. {error}', logger='current')
+        print_log(f'Task {name!r} runs unmerged. {error}', logger='current')
         return backbone
     if merged.trunk.fingerprint != fingerprint(backbone.trunk.weights()):
         tuner = type(backbone.tuner).__name__
         print_log(
-            f'Task {name!r} runs unfolded: {tuner} folds into the trunk, which the tasks share. '
+            f'Task {name!r} runs unmerged: {tuner} merges into the trunk, which the tasks share. '
             'tools/model_converters/merge.py makes a model with a trunk of its own.',
             logger='current',
         )

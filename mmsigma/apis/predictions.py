@@ -24,8 +24,8 @@ _LABELS = ('LoadAnnotations', 'LoadDepthAnnotation', 'LoadPanoptic', 'LoadPanopt
 def reader(config: Config) -> Callable[[Path], dict[str, Any]]:
     """What makes a batch of one image file, as the pipeline of the config's test set has it.
 
-    Call it while the config's default scope is the current one, as after ``Tasks.add``. The reader
-    raises ``InvalidInputError`` for a file that is missing or no picture.
+    Call it while the config's default scope is the current one, as after ``MultiTaskModel.add``.
+    The reader raises ``InvalidInputError`` for a file that is missing or no picture.
 
     Raises:
         InvalidSettingError: The config has no test set with a pipeline.

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow
+from mmsigma.models.trunks.tokens import TokenState
 from mmsigma.models.tuners.injection import AdapterBank
 
 
@@ -29,7 +29,7 @@ def shared_blocks(backbone: AdaptedBackbone) -> int:
 
 
 @contextmanager
-def one_pass(backbones: Iterable[AdaptedBackbone]) -> Iterator[None]:
+def shared_forward(backbones: Iterable[AdaptedBackbone]) -> Iterator[None]:
     """Within it, backbones on one trunk that are given the same images share its pass over them.
 
     Each is called as ever, however often and in whatever order, and gives what it gives alone, to
@@ -76,12 +76,12 @@ class _Pass:
         """In place of :meth:`Trunk.maps`."""
         stream = self._stream(images, adapters)
         first, found = _first(adapters, outputs), []
-        tokens, flow = stream.before(first, adapters)
+        tokens, state = stream.before(first, adapters)
         for index in range(max(outputs) + 1):
             if index >= first:
-                tokens, flow = adapters.run(index, self.blocks[index], tokens, flow)
+                tokens, state = adapters.run(index, self.blocks[index], tokens, state)
             if index in outputs:
-                at = (tokens, flow) if index >= first else stream.before(index + 1, adapters)
+                at = (tokens, state) if index >= first else stream.before(index + 1, adapters)
                 found.append(at[1].layout.to_map(self.trunk.norm(at[0], index)))
         return found
 
@@ -110,7 +110,7 @@ class _Stream:
         self,
         images: Tensor,
         kind: tuple[object, ...],
-        embedded: tuple[Tensor, Flow],
+        embedded: tuple[Tensor, TokenState],
         blocks: list[Block],
         needed: Collection[int],
     ) -> None:
@@ -120,7 +120,7 @@ class _Stream:
         self.needed = needed
         self.kept = {0: embedded}
 
-    def before(self, index: int, adapters: AdapterBank) -> tuple[Tensor, Flow]:
+    def before(self, index: int, adapters: AdapterBank) -> tuple[Tensor, TokenState]:
         """Tokens as the trunk alone has them before block ``index``, and what they stand for.
 
         Args:
@@ -128,12 +128,12 @@ class _Stream:
             adapters: What runs the blocks that have not been run yet.
         """
         start = max(known for known in self.kept if known <= index)
-        tokens, flow = self.kept[start]
+        tokens, state = self.kept[start]
         for i in range(start, index):
-            tokens, flow = adapters.run(i, self.blocks[i], tokens, flow)
+            tokens, state = adapters.run(i, self.blocks[i], tokens, state)
             if i + 1 in self.needed:
-                self.kept[i + 1] = tokens, flow
-        return tokens, flow
+                self.kept[i + 1] = tokens, state
+        return tokens, state
 
 
 def _kind(images: Tensor, adapters: AdapterBank) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Folds what a tuner trained into the weights it stands beside, so that less is left to run.
+"""Merges what a tuner trained into the weights it stands beside, so that less is left to run.
 
 ::
 
@@ -15,14 +15,14 @@ from torch import nn
 
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks.base import fingerprint
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 
 
 def merge(backbone: AdaptedBackbone) -> AdaptedBackbone:
     """A backbone whose maps are those of ``backbone`` in eval mode, with a simpler tuner.
 
-    The given one stays as it is, and shares nothing with the new one. Folding is exact but for
-    rounding, about 1e-6 of a map's values in float32; a trunk in half precision is folded in
+    The given one stays as it is, and shares nothing with the new one. Merging is exact but for
+    rounding, about 1e-6 of a map's values in float32; a trunk in half precision is merged in
     float32 and rounded once.
 
     Args:
@@ -33,8 +33,8 @@ def merge(backbone: AdaptedBackbone) -> AdaptedBackbone:
         fingerprint of its own where weights of the trunk changed.
 
     Raises:
-        InvalidSettingError: The tuner does not fold, or not on this trunk, and why; or the trunk is
-            in int8. ``tools/model_converters/merge.py`` folds such a model in float32.
+        InvalidSettingError: The tuner does not merge, or not on this trunk, and why; or the trunk
+            is in int8. ``tools/model_converters/merge.py`` merges such a model in float32.
     """
     backbone.trunk.require_float('Merging')
     own = copy.deepcopy(backbone).eval()
@@ -42,9 +42,9 @@ def merge(backbone: AdaptedBackbone) -> AdaptedBackbone:
     device = next(trunk.parameters()).device
     trunk.float()
     used = trunk.blocks()[: own.out_indices[-1] + 1]
-    site = Site(trunk, used, trunk.has_class_token, own.adapters)
+    context = InjectionContext(trunk, used, trunk.has_class_token, own.adapters)
     with torch.no_grad():
-        left = own.tuner.merge(site)
+        left = own.tuner.merge(context)
     trunk.to(dtype).requires_grad_(False)
     trunk.fingerprint = fingerprint(trunk.weights())
     merged = AdaptedBackbone(trunk, left, own.out_indices, own.autocast, own.with_cp)

@@ -4,7 +4,7 @@
 
     config + checkpoint -> folder/config.py            the model with the tuner that is left
                            folder/model.pth            head, neck, adapters that are left, record
-                           folder/trunk.safetensors    the trunk, if anything was folded into it
+                           folder/trunk.safetensors    the trunk, if anything was merged into it
 """
 
 import copy
@@ -39,7 +39,7 @@ _RUN = ('work_dir', 'load_from', 'resume', 'launcher')
 def save(config: Config, checkpoint: str | Path, folder: str | Path) -> dict[str, Any]:
     """Merge the model of a config and a checkpoint, and write it into a new folder.
 
-    The folder appears when all that goes into it is written. Weights are folded in float32,
+    The folder appears when all that goes into it is written. Weights are merged in float32,
     whatever ``dtype`` the trunk runs in.
 
     Args:
@@ -69,11 +69,11 @@ def save(config: Config, checkpoint: str | Path, folder: str | Path) -> dict[str
     before: AdaptedBackbone = getattr(parent, name)
     after = merge(before)
     setattr(parent, name, after)
-    folded = after.trunk.fingerprint != before.trunk.fingerprint
-    text = _config(config, path, after.tuner, folded).pretty_text
+    merged = after.trunk.fingerprint != before.trunk.fingerprint
+    text = _config(config, path, after.tuner, merged).pretty_text
     meta = {**loaded.get('meta', {}), 'cfg': text}
     with _Whole(folder) as new:
-        if folded:
+        if merged:
             tensors = after.trunk.weights().items()
             save_file({key: v.contiguous().clone() for key, v in tensors}, new / TRUNK)
         torch.save({'meta': meta, 'state_dict': model.state_dict()}, new / CHECKPOINT)
@@ -128,7 +128,7 @@ def _in_float32(node: Any) -> None:
         _in_float32(child)
 
 
-def _config(config: Config, path: str, tuner: Tuner, folded: bool) -> Config:
+def _config(config: Config, path: str, tuner: Tuner, merged: bool) -> Config:
     new = copy.deepcopy(config)
     # Leaf configs keep variables of these names, which would now tell of another model.
     for key in (*_RUN, 'trunk', 'tuner'):
@@ -138,7 +138,7 @@ def _config(config: Config, path: str, tuner: Tuner, folded: bool) -> Config:
         node = node[part]
     # All of its settings; the recorded ones have its type.
     node['tuner'] = {**tuner.settings(), **(vars(tuner) if is_dataclass(tuner) else {})}
-    if folded:
+    if merged:
         node['trunk']['weights'] = '{{ fileDirname }}/' + TRUNK  # so that the folder can be moved
     return new
 

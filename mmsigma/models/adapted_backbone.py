@@ -21,11 +21,11 @@ from mmsigma.errors import (
     unknown,
 )
 from mmsigma.models.execution.compiled import Compiled
-from mmsigma.models.execution.cuda_graphs import Graphs
+from mmsigma.models.execution.cuda_graphs import CudaGraphs
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block, resolve_indices
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import AdapterBank, Site, run_block
+from mmsigma.models.tuners.injection import AdapterBank, InjectionContext, run_block
 from mmsigma.registry import MODELS, TRUNKS, TUNERS, build
 
 AUTOCAST = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -90,14 +90,14 @@ class AdaptedBackbone(nn.Module):
                 'with_cp and cuda_graphs exclude each other: what is computed again cannot be '
                 'recorded. Leave one out.'
             )
-        self.graphs = Graphs() if cuda_graphs else None
+        self.graphs = CudaGraphs() if cuda_graphs else None
         self.autocast = autocast
         self.tuner: Tuner = build(TUNERS, tuner)
         shared = isinstance(trunk, Trunk)
         self.trunk: Trunk = trunk if isinstance(trunk, Trunk) else build(TRUNKS, trunk)
         self._check_precision()
         self.adapters = AdapterBank()
-        self.adapters.recompute = with_cp
+        self.adapters.with_cp = with_cp
         blocks = self.trunk.blocks()
         depth = len(blocks)
         possible = self.trunk.outputs()
@@ -115,8 +115,8 @@ class AdaptedBackbone(nn.Module):
         if shared:
             self._check_shared()
         self.trunk.requires_grad_(False)
-        site = Site(self.trunk, used, self.trunk.has_class_token, self.adapters)
-        for parameter in self.tuner.attach(site):
+        context = InjectionContext(self.trunk, used, self.trunk.has_class_token, self.adapters)
+        for parameter in self.tuner.attach(context):
             if not parameter.is_floating_point():
                 self.trunk.require_float(f'{type(self.tuner).__name__}, which trains the trunk,')
             parameter.requires_grad_(True)
@@ -125,7 +125,7 @@ class AdaptedBackbone(nn.Module):
         for block in blocks[len(used) :]:  # never run, so they must not wait for gradients
             block.module.requires_grad_(False)
         if not shared:  # others may take maps that this one does not
-            self.trunk.end_at(self.out_indices)
+            self.trunk.prune_after(self.out_indices)
 
         trained = {name for name, p in self.trunk.named_parameters() if p.requires_grad}
         parameters = {name for name, _ in self.trunk.named_parameters()}
@@ -204,7 +204,7 @@ class AdaptedBackbone(nn.Module):
     @property
     def with_cp(self) -> bool:
         """Whether blocks are computed again in the backward pass."""
-        return self.adapters.recompute
+        return self.adapters.with_cp
 
     @property
     def out_channels(self) -> list[int]:

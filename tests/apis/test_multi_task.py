@@ -8,10 +8,10 @@ import torch
 from mmengine.config import Config
 from mmseg.structures import SegDataSample
 
-from mmsigma.apis.multi_task import Tasks
+from mmsigma.apis.multi_task import MultiTaskModel
 from mmsigma.errors import CheckpointMismatchError, InvalidSettingError, UnknownNameError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.sigma import SIGMA
 from mmsigma.registry import TUNERS as TUNER_REGISTRY
 from tests.tiny import TUNERS, backbone, images, same, shake, sigma, trunk_config
@@ -46,7 +46,7 @@ def config(
 
 def trained(tmp_path, name: str, seed: int, **options):
     """A model on its own, and the checkpoint that its training left."""
-    model = Tasks().add(name, config(**options))
+    model = MultiTaskModel().add(name, config(**options))
     shake(model.backbone.adapters, seed)
     shake(model.decode_head, seed + 1)
     torch.save({'state_dict': model.state_dict()}, tmp_path / f'{name}.pth')
@@ -55,7 +55,7 @@ def trained(tmp_path, name: str, seed: int, **options):
 
 def test_each_predicts_as_it_does_alone(tmp_path) -> None:
     options = {'roads': dict(tuner=sigma()), 'brains': dict(tuner=TUNERS['Mona'], classes=5)}
-    tasks, alone = Tasks(), {}
+    tasks, alone = MultiTaskModel(), {}
     for seed, (name, option) in enumerate(options.items()):
         alone[name], path = trained(tmp_path, name, 10 * seed, **option)
         tasks.add(name, config(**option), path)
@@ -106,8 +106,8 @@ def pixels(height: int = 61, width: int = 45, batch: int = 2) -> dict:
     )
 
 
-def together(**options: dict) -> Tasks:
-    tasks = Tasks()
+def together(**options: dict) -> MultiTaskModel:
+    tasks = MultiTaskModel()
     for seed, (name, option) in enumerate(options.items()):
         model = tasks.add(name, config(**option))
         shake(model.backbone.adapters, seed)
@@ -119,7 +119,7 @@ def logits(predictions: list) -> list[torch.Tensor]:
     return [sample.seg_logits.data for sample in predictions]
 
 
-def each_alone(tasks: Tasks, data: dict) -> dict[str, list]:
+def each_alone(tasks: MultiTaskModel, data: dict) -> dict[str, list]:
     with torch.no_grad():
         return {n: model.test_step(copy.deepcopy(data)) for n, model in tasks.items()}
 
@@ -129,7 +129,7 @@ def agree(found: list, alone: list) -> None:
     torch.testing.assert_close(logits(found), logits(alone), rtol=1e-5, atol=1e-5)
 
 
-def embeds(tasks: Tasks, monkeypatch) -> list[torch.Size]:
+def embeds(tasks: MultiTaskModel, monkeypatch) -> list[torch.Size]:
     """The shapes of all batches that the trunk embeds from now on."""
     trunk = next(iter(tasks.values())).backbone.trunk
     embed, seen = trunk.embed, []
@@ -195,7 +195,7 @@ def test_sliding_windows_are_shared_one_by_one(monkeypatch) -> None:
 @pytest.mark.parametrize('first', [[1], [1, 3]])
 def test_maps_that_only_another_task_takes(first: list[int]) -> None:
     """A backbone of its own drops norms that none of its maps passes; the shared trunk may not."""
-    tasks, alone = Tasks(), {}
+    tasks, alone = MultiTaskModel(), {}
     for name, outputs in {'first': first, 'second': [4 - first[-1]]}.items():
         option = config(dict(type='Frozen'), trunk='mmpretrain-swin')
         option.model.backbone.out_indices = outputs
@@ -219,43 +219,43 @@ def test_folds_what_folds_beside_the_trunk(tmp_path) -> None:
         ]
     ):
         model, path = trained(tmp_path, f'task{seed}', seed, tuner=tuner)
-        tasks = Tasks()
+        tasks = MultiTaskModel()
         tasks.add('plain', config(dict(type='Frozen')))
         trunk = tasks['plain'].backbone.trunk
         before = {name: value.clone() for name, value in trunk.state_dict().items()}
-        folded = tasks.add('folded', config(tuner), path, fold=True)
+        folded = tasks.add('merged', config(tuner), path, merge=True)
         assert folded.backbone.trunk is trunk and not folded.training
         assert all(torch.equal(before[n], v) for n, v in trunk.state_dict().items())
         changed = folded.backbone.tuner.settings() != model.backbone.tuner.settings()
         assert changed is folds
         expected = logits(model.test_step(copy.deepcopy(data)))
-        for ours, theirs in zip(logits(tasks.predict(data)['folded']), expected, strict=True):
+        for ours, theirs in zip(logits(tasks.predict(data)['merged']), expected, strict=True):
             assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
 @dataclass
 class BakedIn(SIGMA):
-    """Beside the trunk while it runs, folded into the trunk."""
+    """Beside the trunk while it runs, merged into the trunk."""
 
-    def merge(self, site: Site) -> dict:
-        next(p for p in site.trunk.parameters()).add_(1)
-        site.adapters.at.clear()
+    def merge(self, context: InjectionContext) -> dict:
+        next(p for p in context.trunk.parameters()).add_(1)
+        context.adapters.at.clear()
         return {'type': 'Frozen'}
 
 
 def test_what_folds_into_the_trunk_stays_unfolded(monkeypatch) -> None:
     # In the registry for this test alone: others count what is there.
     monkeypatch.setitem(TUNER_REGISTRY._module_dict, 'BakedIn', BakedIn)
-    tasks, said = Tasks(), []
+    tasks, said = MultiTaskModel(), []
     monkeypatch.setattr('mmsigma.apis.multi_task.print_log', lambda text, **_: said.append(text))
-    tasks.add('roads', config({**sigma(), 'type': 'BakedIn'}), fold=True)
-    assert len(said) == 1 and 'folds into the trunk' in said[0]
+    tasks.add('roads', config({**sigma(), 'type': 'BakedIn'}), merge=True)
+    assert len(said) == 1 and 'merges into the trunk' in said[0]
     assert type(tasks['roads'].backbone.tuner) is BakedIn
     assert same(tasks['roads'].backbone(images()), backbone(tuner='Frozen')(images()))
 
 
 def test_tasks_that_cannot_share_are_refused_at_once() -> None:
-    tasks = Tasks()
+    tasks = MultiTaskModel()
     with pytest.raises(InvalidSettingError, match='cannot be shared'):
         tasks.add('roads', config(TUNERS['BitFit']))
     assert not tasks
@@ -263,7 +263,7 @@ def test_tasks_that_cannot_share_are_refused_at_once() -> None:
 
 
 def test_errors(tmp_path) -> None:
-    tasks = Tasks()
+    tasks = MultiTaskModel()
     tasks.add('roads', config(sigma()))
     with pytest.raises(InvalidSettingError, match="'roads' already"):
         tasks.add('roads', config(sigma()))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmsigma.apis.shared_forward import one_pass, shared_blocks
+from mmsigma.apis.shared_forward import shared_blocks, shared_forward
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.tuners.injection import AdapterBank
 from mmsigma.registry import TRUNKS as TRUNK_REGISTRY
@@ -68,7 +68,7 @@ def test_maps_are_those_of_each_alone(trunk: str) -> None:
     with torch.no_grad():
         alone = [backbone(x) for backbone in backbones]
     for order in (backbones, backbones[::-1]):
-        with one_pass(backbones):
+        with shared_forward(backbones):
             found = {id(backbone): backbone(x) for backbone in order}
         for backbone, maps in zip(backbones, alone, strict=True):
             assert same(found[id(backbone)], maps)
@@ -90,7 +90,7 @@ def test_each_shared_block_runs_once(calls: Counter) -> None:
     assert calls == Counter({0: 5, 1: 5, 2: 5, 3: 5, 4: 4, 5: 4})
     for order in ([0, 1, 2, 3, 4], [1, 4, 3, 2, 0], [2, 0, 1, 4, 3]):
         calls.clear()
-        with one_pass(backbones):
+        with shared_forward(backbones):
             for i in order:
                 assert same(backbones[i](x), alone[i])
         # The trunk once, and from their first adapter on the two that adapt all, 4..5 and 2..3.
@@ -103,10 +103,10 @@ def test_only_equal_images_are_shared(calls: Counter) -> None:
     near = x.clone()
     near[0, 0, 0, 0] += 1e-6
     others = [near, x[:1], x.double(), images('dinov2', 42, 56)]
-    with one_pass(backbones), torch.autocast('cpu', torch.bfloat16):
+    with shared_forward(backbones), torch.autocast('cpu', torch.bfloat16):
         half = backbones[0](x)
     calls.clear()
-    with one_pass(backbones):
+    with shared_forward(backbones):
         backbones[0](x)
         backbones[1](x.clone())
         assert calls[0] == 1
@@ -116,13 +116,13 @@ def test_only_equal_images_are_shared(calls: Counter) -> None:
         with torch.autocast('cpu', torch.bfloat16):
             assert same(backbones[0](x), half)
         assert calls[0] == 5
-        with one_pass(backbones):  # the same pass
+        with shared_forward(backbones):  # the same pass
             backbones[1](x)
         backbones[1](x)
         assert calls[0] == 5
     backbones[0](x)
     assert calls[0] == 6
-    with one_pass(backbones):
+    with shared_forward(backbones):
         backbones[0](x)
     assert calls[0] == 7
 
@@ -130,12 +130,12 @@ def test_only_equal_images_are_shared(calls: Counter) -> None:
 def test_no_gradient_and_nothing_left_behind() -> None:
     backbones = deep([(sigma(), None), (FROZEN, None)])
     trunk = backbones[0].trunk
-    with pytest.raises(KeyError), one_pass(backbones):
+    with pytest.raises(KeyError), shared_forward(backbones):
         assert not any(m.requires_grad for m in backbones[0](images()))
         raise KeyError
     assert 'maps' not in vars(trunk)
     assert all(m.requires_grad for m in backbones[0](images()))
-    with one_pass([]):
+    with shared_forward([]):
         pass
 
 
@@ -146,7 +146,7 @@ def test_a_trunk_that_runs_whole_shares_nothing(monkeypatch) -> None:
     monkeypatch.setattr(
         model, 'forward_intermediates', lambda *a, **k: seen.append(1) or forward(*a, **k)
     )
-    with one_pass(backbones):
+    with shared_forward(backbones):
         for backbone in backbones:
             backbone(images('convnext'))
     assert len(seen) == 2

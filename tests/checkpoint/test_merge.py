@@ -33,7 +33,7 @@ from tests.tiny import (
     trunk_config,
 )
 
-# What is left of each method that folds.
+# What is left of each method that merges.
 LEFT = {
     'HFPeft': 'Frozen',
     'SSF': 'Frozen',
@@ -146,7 +146,7 @@ def test_what_does_not_merge(tuner: str) -> None:
 def test_a_tuner_of_ones_own_does_not_merge() -> None:
     @dataclass
     class Own(Tuner):
-        def attach(self, site: Any) -> tuple[()]:
+        def attach(self, context: Any) -> tuple[()]:
             return ()
 
     own = backbone('registers', 'Frozen')

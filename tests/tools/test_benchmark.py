@@ -17,7 +17,7 @@ from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.execution.activation_memory import activation_bytes
 from mmsigma.models.tuners.mona import MonaAdapter
 from tests.fixtures import ROOT, TINY
 
@@ -223,7 +223,7 @@ def test_what_is_counted_is_what_a_step_takes(tuner: str) -> None:
     (found,) = scaling.count(trunk, dict(type=tuner), [shape])
     model = AdaptedBackbone({**trunk, 'weights': 'random'}, dict(type=tuner)).train()
     images = torch.randn(shape)
-    assert found['kept'] == kept(model, images) > 0
+    assert found['kept'] == activation_bytes(model, images) > 0
     assert found['parameters'] == sum(p.numel() for p in model.parameters())
     assert found['weights'] == 4 * found['parameters']
     with FlopCounterMode(display=False) as counter:  # knows no attention of CPUs

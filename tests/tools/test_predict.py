@@ -79,10 +79,10 @@ def test_together_writes_what_each_writes_alone(
 def test_fold(place, trained, folder, tmp_path, capsys) -> None:
     (folder / 'broken.jpg').unlink()
     tasks = arguments(trained, 'frozen', 'static')
-    assert place.call('predict', *tasks, '--fold', '--out', tmp_path / 'out', folder) == 0
+    assert place.call('predict', *tasks, '--merge', '--out', tmp_path / 'out', folder) == 0
     assert len(hashes(tmp_path / 'out')) == 4
     said = ''.join(capsys.readouterr())
-    assert "'frozen' runs unfolded" in said and "'static' runs unfolded" not in said
+    assert "'frozen' runs unmerged" in said and "'static' runs unmerged" not in said
 
 
 def test_bad_arguments(place, trained, folder, tmp_path, capsys) -> None:

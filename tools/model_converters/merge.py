@@ -1,4 +1,4 @@
-"""Fold adapters into the weights beside them.
+"""Merge adapters into the weights beside them.
 
 Usage: ``python tools/model_converters/merge.py CONFIG CHECKPOINT OUT``
 """

@@ -20,7 +20,7 @@ from torch import distributed
 from torch.distributed.constants import default_pg_timeout
 
 from mmsigma.engine.distributed.devices import check_devices, device_name
-from mmsigma.engine.distributed.wait_for_port import WAIT, reach
+from mmsigma.engine.distributed.wait_for_port import WAIT, wait_for_port
 from mmsigma.errors import LaunchError, MMSigmaError
 
 T = TypeVar('T')
@@ -141,7 +141,7 @@ def _meet(backend: str, options: dict[str, Any]) -> None:
     watch.start()
     try:
         if rank > 0:
-            reach(address, port, end)
+            wait_for_port(address, port, end)
         store = distributed.TCPStore(  # type: ignore[attr-defined]
             address,
             port,

@@ -9,7 +9,7 @@ import time
 WAIT = float(os.environ.get('MMSIGMA_WAIT', 45))
 
 
-def reach(address: str, port: int, end: float) -> None:
+def wait_for_port(address: str, port: int, end: float) -> None:
     """Wait until something listens there: PyTorch may try for twice the time it is told.
 
     Args:

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def recomputed(function: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def checkpointed(function: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """``function(*args, **kwargs)``, of which the backward pass finds nothing but the arguments.
 
     What else it needs it computes by calling the function again, with the same random numbers and

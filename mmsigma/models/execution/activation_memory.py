@@ -36,7 +36,7 @@ class Made(TorchDispatchMode):
         return {key: size for key, (ref, size) in self.storages.items() if not ref.expired()}
 
 
-def kept(function: Callable[..., Any], *args: Any) -> int:
+def activation_bytes(function: Callable[..., Any], *args: Any) -> int:
     """Bytes that ``function`` makes and that are alive behind it, besides what it returns."""
     with Made() as made:
         out = function(*args)

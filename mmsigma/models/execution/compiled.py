@@ -2,8 +2,8 @@
 
 ::
 
-    run(block 0, adapters, tokens, flow) ──┐
-    run(block 1, adapters, tokens, flow) ──┼─> one function ─> one graph per kind of block
+    run(block 0, adapters, tokens, state) ──┐
+    run(block 1, adapters, tokens, state) ──┼─> one function ─> one graph per kind of block
     run(block 2, ...)                    ──┘
 
 A block and its adapters are *arguments* of the function, so their weights are inputs of its graph

@@ -30,7 +30,7 @@ class _Call(nn.Module):
             return self.run(images)
 
 
-class Graphs:
+class CudaGraphs:
     """Runs a backbone's pass from graphs, recorded with ``torch.cuda.make_graphed_callables``.
 
     Graphs of all sizes share their memory, and so each pass overwrites what the one before it kept.
@@ -44,7 +44,7 @@ class Graphs:
         self._waiting: list[weakref.ref[Tensor]] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Graphs, ()
+        return CudaGraphs, ()
 
     def __call__(self, backbone: nn.Module, run: Callable[[Tensor], Maps], images: Tensor) -> Maps:
         """``run(images)``, which is a pass of ``backbone``; of images on a GPU from a graph."""

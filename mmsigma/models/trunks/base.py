@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidInputError, UnknownNameError, unknown
 from mmsigma.models.trunks import int8
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow
+from mmsigma.models.trunks.tokens import TokenState
 
 if TYPE_CHECKING:
     from mmsigma.models.tuners.injection import AdapterBank
@@ -143,7 +143,7 @@ class Trunk(nn.Module, ABC):
         return self.patch
 
     @abstractmethod
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Tokens ``(B, N, C)`` of images ``(B, 3, H, W)``, H and W as :meth:`pad` leaves them."""
 
     @abstractmethod
@@ -154,7 +154,7 @@ class Trunk(nn.Module, ABC):
         """Indices of the blocks whose output can become a map: all, unless a family says else."""
         return range(len(self.blocks()))
 
-    def end_at(self, outputs: Collection[int]) -> None:
+    def prune_after(self, outputs: Collection[int]) -> None:
         """Drop what no map of these blocks needs, where upstream would run or train it in vain.
 
         Called once, after the fingerprint is taken. Blocks behind the last output need not be
@@ -194,10 +194,10 @@ class Trunk(nn.Module, ABC):
         Returns:
             Maps ``(B, C, H / stride, W / stride)``, in the order of the blocks.
         """
-        tokens, flow = self.embed(images)
+        tokens, state = self.embed(images)
         found = []
         for index, block in enumerate(self.blocks()[: max(outputs) + 1]):
-            tokens, flow = adapters.run(index, block, tokens, flow)
+            tokens, state = adapters.run(index, block, tokens, state)
             if index in outputs:
-                found.append(flow.layout.to_map(self.norm(tokens, index)))
+                found.append(state.layout.to_map(self.norm(tokens, index)))
         return found

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.models.trunks.tokens import Flow
+from mmsigma.models.trunks.tokens import TokenState
 
-AttentionStep = Callable[[Tensor, Flow], tuple[Tensor, Tensor, Flow]]
-MLPStep = Callable[[Tensor, Flow], Tensor]
-EnterStep = Callable[[Tensor, Flow], tuple[Tensor, Flow]]
+AttentionStep = Callable[[Tensor, TokenState], tuple[Tensor, Tensor, TokenState]]
+MLPStep = Callable[[Tensor, TokenState], Tensor]
+EnterStep = Callable[[Tensor, TokenState], tuple[Tensor, TokenState]]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Block:
     Attributes:
         module: The upstream module, for tuners that change layers inside it.
         width: C, channels behind the block.
-        attention: ``(tokens, flow) -> (base, branch, flow)``, the attention branch with its norm
+        attention: ``(tokens, state) -> (base, branch, state)``, the attention branch with its norm
             and scale; both summands ``(B, N, C)``. None where upstream's block cannot be divided:
             then only ``after_block`` exists.
-        mlp: ``(tokens, flow) -> branch``, the MLP branch ``(B, N, C)`` with its norm and scale.
+        mlp: ``(tokens, state) -> branch``, the MLP branch ``(B, N, C)`` with its norm and scale.
         stage: Index of the resolution stage; 0 throughout a plain trunk.
         stride: Side of a token behind the block, in pixels.
         norms: The norms that the attention branch and the MLP branch begin with, where the first
@@ -34,9 +34,9 @@ class Block:
             elsewhere, or widens or pools tokens behind its first norm.
         prompts: Whether the steps take more prefix tokens than the trunk itself has: among all
             tokens of the image, or in every window, where a block attends in windows.
-        enter: ``(tokens, flow) -> (tokens, flow)``, what upstream does between the map of the block
-            before and this block, such as merging patches where a stage begins; None where there
-            is nothing. Prompts that are put before the block join behind it.
+        enter: ``(tokens, state) -> (tokens, state)``, what upstream does between the map of the
+            block before and this block, such as merging patches where a stage begins; None where
+            there is nothing. Prompts that are put before the block join behind it.
     """
 
     module: nn.Module
@@ -52,7 +52,7 @@ class Block:
 
 def residual(attention: Callable[[Tensor], Tensor]) -> AttentionStep:
     """The attention step of a block that neither merges nor pools, from its branch alone."""
-    return lambda tokens, flow: (tokens, attention(tokens), flow)
+    return lambda tokens, state: (tokens, attention(tokens), state)
 
 
 def resolve_indices(indices: Iterable[int], depth: int, what: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from mmsigma.models.trunks import mmpretrain_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
 from mmsigma.models.trunks.mmpretrain_models import Arch
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 Grid = tuple[int, int]
@@ -83,7 +83,7 @@ class MMPretrainBEiT(Trunk):
         self.native: Grid = tuple(model.patch_resolution)
         self.has_class_token = model.cls_token is not None
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patches, class token and position embedding; biases are shared with the blocks."""
         model = self.model
         tokens, (height, width) = model.patch_embed(images.to(self.dtype))
@@ -98,7 +98,7 @@ class MMPretrainBEiT(Trunk):
                 num_extra_tokens=model.num_extra_tokens,
             )
         layout = TokenLayout(height, width, model.num_extra_tokens, self.has_class_token)
-        return model.drop_after_pos(tokens), Flow(layout, self._biases((height, width)))
+        return model.drop_after_pos(tokens), TokenState(layout, self._biases((height, width)))
 
     def _biases(self, grid: Grid) -> '_Biases':
         model = self.model
@@ -186,15 +186,17 @@ def _index(grid: Grid, device: torch.device) -> Tensor:
         return RelativePositionBias(grid, num_heads=1).relative_position_index.to(device)
 
 
-def _attention(layer: Any, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    y, biases = layer.ln1(x), flow.shared
+def _attention(
+    layer: Any, index: int, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
+    y, biases = layer.ln1(x), state.shared
     if biases.tables is None:
         branch = layer.attn(y, rel_pos_bias=biases.common)
     else:
         branch = _biased(layer.attn, y, _bias(biases.tables[index], biases.index))
     if layer.gamma_1 is not None:
         branch = layer.gamma_1 * branch
-    return x, layer.drop_path(branch), flow
+    return x, layer.drop_path(branch), state
 
 
 def _biased(attention: Any, x: Tensor, bias: Tensor) -> Tensor:
@@ -217,7 +219,7 @@ def _biased(attention: Any, x: Tensor, bias: Tensor) -> Tensor:
     return attention.proj_drop(attention.proj(out.transpose(1, 2).flatten(2)))
 
 
-def _mlp(layer: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(layer: Any, x: Tensor, state: TokenState) -> Tensor:
     branch = layer.ffn(layer.ln2(x))
     if layer.gamma_2 is not None:
         branch = layer.gamma_2 * branch

@@ -10,7 +10,7 @@ from mmsigma.models.trunks import mmpretrain_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
 from mmsigma.models.trunks.mmpretrain_models import Arch
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 Grid = tuple[int, int]
@@ -72,7 +72,7 @@ class MMPretrainEVA02(Trunk):
         self.patch = model.patch_embed.projection.stride[0]
         self.has_class_token = model.cls_token is not None
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch, class token and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         tokens, (height, width) = model.patch_embed(images.to(self.dtype))
@@ -86,7 +86,7 @@ class MMPretrainEVA02(Trunk):
             num_extra_tokens=model.num_extra_tokens,
         )
         layout = TokenLayout(height, width, model.num_extra_tokens, self.has_class_token)
-        return model.pre_norm(model.drop_after_pos(tokens)), Flow(layout)
+        return model.pre_norm(model.drop_after_pos(tokens)), TokenState(layout)
 
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""
@@ -133,10 +133,10 @@ def _rotary(dims: int, grid: Grid, theta: float, device: torch.device) -> Any:
         return RotaryEmbeddingFast(dims, grid, theta).to(device)
 
 
-def _attention(layer: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    branch = layer.attn(layer.norm1(x), (flow.layout.height, flow.layout.width))
-    return x, layer.drop_path(branch), flow
+def _attention(layer: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    branch = layer.attn(layer.norm1(x), (state.layout.height, state.layout.width))
+    return x, layer.drop_path(branch), state
 
 
-def _mlp(layer: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(layer: Any, x: Tensor, state: TokenState) -> Tensor:
     return layer.drop_path(layer.mlp(layer.norm2(x)))

@@ -9,7 +9,7 @@ from mmsigma.models.trunks import mmpretrain_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
 from mmsigma.models.trunks.mmpretrain_models import Arch
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 _UPSTREAM = 'ViTSAM'
@@ -64,7 +64,7 @@ class MMPretrainSAM(Trunk):
             # The FFN shall return its branch; AdapterBank adds the identity, as it does for all.
             layer.ffn.add_identity = False
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         tokens, (height, width) = model.patch_embed(images.to(self.dtype))
@@ -79,7 +79,7 @@ class MMPretrainSAM(Trunk):
                 num_extra_tokens=0,
             )
             tokens = model.drop_after_pos(tokens + position)
-        return tokens, Flow(TokenLayout(height, width))
+        return tokens, TokenState(TokenLayout(height, width))
 
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""
@@ -101,18 +101,18 @@ class MMPretrainSAM(Trunk):
         return tokens
 
 
-def _attention(layer: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+def _attention(layer: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
     from mmpretrain.models.backbones.vit_sam import window_partition, window_unpartition
 
-    grid = (flow.layout.height, flow.layout.width)
+    grid = (state.layout.height, state.layout.width)
     y = layer.ln1(x.unflatten(1, grid))
     if layer.window_size > 0:
         windows, padded = window_partition(y, layer.window_size)
         y = window_unpartition(layer.attn(windows), layer.window_size, padded, grid)
     else:
         y = layer.attn(y)
-    return x, y.flatten(1, 2), flow
+    return x, y.flatten(1, 2), state
 
 
-def _mlp(layer: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(layer: Any, x: Tensor, state: TokenState) -> Tensor:
     return layer.ffn(layer.ln2(x))

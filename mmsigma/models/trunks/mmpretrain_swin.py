@@ -17,7 +17,7 @@ from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import AttentionStep, Block, MLPStep
 from mmsigma.models.trunks.mmpretrain_models import Arch
 from mmsigma.models.trunks.swin_prompts import Form, cosine, dot_product
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 _TABLE = 'relative_position_bias_table'
@@ -114,7 +114,7 @@ class MMPretrainSwin(Trunk):
                 )
         return images
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch embedding; see :meth:`Trunk.embed`."""
         model = self.model
         tokens, (height, width) = model.patch_embed(images.to(self.dtype))
@@ -128,7 +128,7 @@ class MMPretrainSwin(Trunk):
                 model.interpolate_mode,
                 model.num_extra_tokens,
             )
-        return model.drop_after_pos(tokens), Flow(TokenLayout(height, width))
+        return model.drop_after_pos(tokens), TokenState(TokenLayout(height, width))
 
     def blocks(self) -> list[Block]:
         """The blocks of all stages; see :meth:`Trunk.blocks`."""
@@ -151,7 +151,7 @@ class MMPretrainSwin(Trunk):
                 extra = block.norm3 if getattr(block, 'extra_norm', False) else None
         return found
 
-    def end_at(self, outputs: Collection[int]) -> None:
+    def prune_after(self, outputs: Collection[int]) -> None:
         """Drop norms that no output passes; merging behind the last output trains no more."""
         blocks = self.blocks()
         ends = [i for i in outputs if self._ends(blocks, i)]
@@ -219,8 +219,8 @@ def _convert(model: Any, state: dict[str, Tensor], prefix: str) -> None:
 
 
 def _enter(
-    extra: nn.Module | None, merge: nn.Module | None, x: Tensor, flow: Flow
-) -> tuple[Tensor, Flow]:
+    extra: nn.Module | None, merge: nn.Module | None, x: Tensor, state: TokenState
+) -> tuple[Tensor, TokenState]:
     """Tokens as they come to a block: normed where the one before asks it, merged.
 
     A prompt merges with copies of itself.
@@ -229,15 +229,15 @@ def _enter(
         x = extra(x)
     if merge is not None:
         upstream: Any = merge
-        prompts, tokens = flow.layout.split(x)
-        x, grid = upstream(tokens, (flow.layout.height, flow.layout.width))
-        if flow.layout.prefix:
+        prompts, tokens = state.layout.split(x)
+        x, grid = upstream(tokens, (state.layout.height, state.layout.width))
+        if state.layout.prefix:
             patch = upstream.sampler.kernel_size
             copies = prompts.flatten(0, 1)[:, None].expand(-1, patch[0] * patch[1], -1)
             merged = upstream(copies.contiguous(), patch)[0]
-            x = torch.cat((merged.reshape(len(x), flow.layout.prefix, -1), x), dim=1)
-        flow = replace(flow, layout=replace(flow.layout, height=grid[0], width=grid[1]))
-    return x, flow
+            x = torch.cat((merged.reshape(len(x), state.layout.prefix, -1), x), dim=1)
+        state = replace(state, layout=replace(state.layout, height=grid[0], width=grid[1]))
+    return x, state
 
 
 def _prompted_windows(attention: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
@@ -255,10 +255,10 @@ def _prompted_windows(attention: Any, form: Form, x: Tensor, layout: TokenLayout
     return attention.drop(torch.cat((prompts, grid.flatten(1, 2)), dim=1))
 
 
-def _windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
-    if flow.layout.prefix:
-        return _prompted_windows(attention, dot_product, x, flow.layout)
-    grid = (flow.layout.height, flow.layout.width)
+def _windows(attention: Any, x: Tensor, state: TokenState) -> Tensor:
+    if state.layout.prefix:
+        return _prompted_windows(attention, dot_product, x, state.layout)
+    grid = (state.layout.height, state.layout.width)
     if x.dtype not in (torch.bfloat16, torch.float16):
         return attention(x, grid)
     # Upstream's masks of shifted windows are float32: scores become so, and then meet values of
@@ -267,31 +267,31 @@ def _windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
         return attention(x, grid)
 
 
-def _cosine_windows(attention: Any, x: Tensor, flow: Flow) -> Tensor:
-    if flow.layout.prefix:
-        return _prompted_windows(attention, cosine, x, flow.layout)
+def _cosine_windows(attention: Any, x: Tensor, state: TokenState) -> Tensor:
+    if state.layout.prefix:
+        return _prompted_windows(attention, cosine, x, state.layout)
     if x.dtype != torch.float16:
-        return _windows(attention, x, flow)
+        return _windows(attention, x, state)
     # Where a window is padded, keys are zero, and what upstream adds to their norm before dividing
     # is zero in float16.
     tensors = {**dict(attention.named_parameters()), **dict(attention.named_buffers())}
     exact = {k: v.float() for k, v in tensors.items() if v.is_floating_point()}
-    grid = (flow.layout.height, flow.layout.width)
+    grid = (state.layout.height, state.layout.width)
     with torch.autocast(x.device.type, enabled=False):
         return functional_call(attention, exact, (x.float(), grid)).to(x.dtype)
 
 
-def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    return x, _windows(block.attn, block.norm1(x), flow), flow
+def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    return x, _windows(block.attn, block.norm1(x), state), state
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.ffn(block.norm2(x))
 
 
-def _post_attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    return x, block.norm1(_cosine_windows(block.attn, x, flow)), flow
+def _post_attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    return x, block.norm1(_cosine_windows(block.attn, x, state)), state
 
 
-def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.norm2(block.ffn(x))

@@ -10,7 +10,7 @@ from mmsigma.models.trunks import mmpretrain_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block, residual
 from mmsigma.models.trunks.mmpretrain_models import Arch
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 _UPSTREAM = 'VisionTransformer'
@@ -64,7 +64,7 @@ class MMPretrainViT(Trunk):
             # The FFN shall return its branch; AdapterBank adds the identity, as it does for all.
             layer.ffn.add_identity = False
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch, class token and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         patches, (height, width) = model.patch_embed(images.to(self.dtype))
@@ -80,7 +80,7 @@ class MMPretrainViT(Trunk):
         )
         tokens = model.pre_norm(model.drop_after_pos(patches + position))
         prefix = model.num_extra_tokens
-        return tokens, Flow(TokenLayout(height, width, prefix, self.has_class_token))
+        return tokens, TokenState(TokenLayout(height, width, prefix, self.has_class_token))
 
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""
@@ -107,5 +107,5 @@ def _attention(layer: Any, x: Tensor) -> Tensor:
     return layer.attn(layer.ln1(x))
 
 
-def _mlp(layer: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(layer: Any, x: Tensor, state: TokenState) -> Tensor:
     return layer.ffn(layer.ln2(x))

@@ -15,7 +15,7 @@ from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks import timm_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 Grid = tuple[int, int]
@@ -74,7 +74,7 @@ class TimmBEiT(Trunk):
         # The last grid's tables with the ones that they were resampled from.
         self._resampled: tuple[Grid, Tensor, Tensor] | None = None
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patches and class token; relative position biases are shared with the blocks."""
         model = self.model
         grid = (images.shape[-2] // self.patch, images.shape[-1] // self.patch)
@@ -85,7 +85,7 @@ class TimmBEiT(Trunk):
                 model.pos_embed, new_size=list(grid), old_size=list(self.native)
             )
         biases = None if grid == self.native else self._biases(grid)
-        return model.pos_drop(tokens), Flow(TokenLayout(*grid, 1, True), biases)
+        return model.pos_drop(tokens), TokenState(TokenLayout(*grid, 1, True), biases)
 
     def _biases(self, grid: Grid) -> list[Tensor | None]:
         """Relative position bias of each block, ``(1, heads, 1 + h * w, 1 + h * w)``, or None."""
@@ -148,13 +148,15 @@ def _equal(first: Tensor, second: Tensor) -> bool:
     return first.dtype == second.dtype and first.device == second.device and first.equal(second)
 
 
-def _attention(block: Any, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+def _attention(
+    block: Any, index: int, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
     y = block.norm1(x)
-    native = flow.shared is None
-    branch = block.attn(y) if native else _biased(block.attn, y, flow.shared[index])
+    native = state.shared is None
+    branch = block.attn(y) if native else _biased(block.attn, y, state.shared[index])
     if block.gamma_1 is not None:
         branch = block.gamma_1 * branch
-    return x, block.drop_path1(branch), flow
+    return x, block.drop_path1(branch), state
 
 
 def _biased(attention: Any, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -181,7 +183,7 @@ def _qkv(attention: Any, x: Tensor) -> Tensor:
     return F.linear(x, attention.qkv.weight, bias)
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     branch = block.mlp(block.norm2(x))
     if block.gamma_2 is not None:
         branch = block.gamma_2 * branch

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmsigma.models.trunks import timm_models, windows
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import AttentionStep, Block, MLPStep
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.windows import Region
 from mmsigma.registry import TRUNKS
 
@@ -65,7 +65,7 @@ class TimmEVA(Trunk):
         self.patch = model.patch_embed.patch_size[0]
         self.has_class_token = model.cls_token is not None
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch, prefix and position embedding; the rotary one is shared by the blocks."""
         model = self.model
         patches = model.patch_embed(images.to(self.dtype))  # (B, h, w, C)
@@ -73,7 +73,7 @@ class TimmEVA(Trunk):
             patches.shape[1], patches.shape[2], model.num_prefix_tokens, self.has_class_token
         )
         tokens, rope = model._pos_embed(patches)
-        return model.norm_pre(tokens), Flow(layout, rope)
+        return model.norm_pre(tokens), TokenState(layout, rope)
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
@@ -106,20 +106,20 @@ def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
     return None if isinstance(block, EvaBlockPostNorm) else (block.norm1, block.norm2)
 
 
-def _rope(block: Any, flow: Flow, own: int | None, batch: int, region: Region | None) -> Any:
+def _rope(block: Any, state: TokenState, own: int | None, batch: int, region: Region | None) -> Any:
     """The rotary embedding of what stands behind the trunk's own prefix tokens, or None.
 
     ``(hw, 2 D)``, with a first axis of heads where these differ; of a region's windows
     ``(B * n, 1 or heads, k, 2 D)``, for ``batch`` of them.
     """
-    rope = flow.shared if own is None or flow.shared is None else flow.shared[own]
+    rope = state.shared if own is None or state.shared is None else state.shared[own]
     if rope is None:
         return None
     if region is not None:
         ropes = region.cut(rope.unflatten(0, (1, -1)) if rope.ndim == 2 else rope)
         ropes = ropes.transpose(0, 1)  # (n, 1 or heads, k, 2 D)
         rope = ropes.repeat(batch // len(ropes), 1, 1, 1)
-    further = flow.layout.prefix - block.attn.num_prefix_tokens
+    further = state.layout.prefix - block.attn.num_prefix_tokens
     if not further:
         return rope
     # Prompts have no place in the image, so they are not rotated: sine 0, cosine 1.
@@ -128,23 +128,23 @@ def _rope(block: Any, flow: Flow, own: int | None, batch: int, region: Region | 
     return torch.cat((still, rope), dim=-2)
 
 
-def _attend(block: Any, own: int | None, side: int | None, x: Tensor, flow: Flow) -> Tensor:
+def _attend(block: Any, own: int | None, side: int | None, x: Tensor, state: TokenState) -> Tensor:
     def attention(tokens: Tensor, region: Region | None) -> Tensor:
-        return block.attn(tokens, rope=_rope(block, flow, own, len(tokens), region))
+        return block.attn(tokens, rope=_rope(block, state, own, len(tokens), region))
 
-    return windows.attend(attention, x, flow.layout, side)
+    return windows.attend(attention, x, state.layout, side)
 
 
 def _attention(
-    block: Any, own: int | None, side: int | None, x: Tensor, flow: Flow
-) -> tuple[Tensor, Tensor, Flow]:
-    branch = _attend(block, own, side, block.norm1(x), flow)
+    block: Any, own: int | None, side: int | None, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
+    branch = _attend(block, own, side, block.norm1(x), state)
     if block.gamma_1 is not None:
         branch = block.gamma_1 * branch
-    return x, block.drop_path1(branch), flow
+    return x, block.drop_path1(branch), state
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     branch = block.mlp(block.norm2(x))
     if block.gamma_2 is not None:
         branch = block.gamma_2 * branch
@@ -152,10 +152,10 @@ def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
 
 
 def _post_attention(
-    block: Any, own: int | None, side: int | None, x: Tensor, flow: Flow
-) -> tuple[Tensor, Tensor, Flow]:
-    return x, block.drop_path1(block.norm1(_attend(block, own, side, x, flow))), flow
+    block: Any, own: int | None, side: int | None, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
+    return x, block.drop_path1(block.norm1(_attend(block, own, side, x, state))), state
 
 
-def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.norm2(block.mlp(x)))

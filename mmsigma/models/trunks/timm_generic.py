@@ -16,11 +16,11 @@ from timm.models.hiera import Hiera
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidInputError, InvalidSettingError
-from mmsigma.models.execution.activation_checkpointing import recomputed
+from mmsigma.models.execution.activation_checkpointing import checkpointed
 from mmsigma.models.trunks import timm_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class TimmGeneric(Trunk):
         """The blocks that end one of timm's levels."""
         return [i for i, block in enumerate(self._found) if block.level is not None]
 
-    def end_at(self, outputs: Collection[int]) -> None:
-        """Remove what the chosen maps do not need; see :meth:`Trunk.end_at`."""
+    def prune_after(self, outputs: Collection[int]) -> None:
+        """Remove what the chosen maps do not need; see :meth:`Trunk.prune_after`."""
         levels = [self._found[i].level for i in sorted(outputs)]
         self.model.prune_intermediate_layers(levels, prune_norm=not self.final_norm)
         self._found = self._found[: max(outputs) + 1]
@@ -122,7 +122,7 @@ class TimmGeneric(Trunk):
             for f, stage in zip(self._found, self._stages, strict=False)
         ]
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Not to be had: the model runs as a whole, see :meth:`maps`."""
         raise InvalidSettingError(f'{self.name} runs as a whole: it has no embedding of its own.')
 
@@ -143,8 +143,8 @@ class TimmGeneric(Trunk):
             for index, found in enumerate(self._found):
                 block = self.model.get_submodule(found.path)
                 hook = _adapt(adapters, index, found, size)
-                if adapters.recompute:
-                    hooks.enter_context(_recomputing(block, hook, adapters, index))
+                if adapters.with_cp:
+                    hooks.enter_context(_checkpointing(block, hook, adapters, index))
                 elif str(index) in adapters.at:
                     hooks.enter_context(_Hooked(block.register_forward_hook(hook)))
             try:
@@ -170,7 +170,7 @@ class _Hooked(ExitStack):
 
 
 @contextmanager
-def _recomputing(
+def _checkpointing(
     block: nn.Module, hook: Any, adapters: 'AdapterBank', index: int
 ) -> Iterator[None]:
     """Has a block and the adapter behind it computed again in the backward pass."""
@@ -180,8 +180,8 @@ def _recomputing(
         return hook(block, args, forward(*args, **kwargs))
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        if adapters.recomputes(index, block, args[0]):
-            return recomputed(adapted, block, *args, **kwargs)
+        if adapters.uses_checkpointing(index, block, args[0]):
+            return checkpointed(adapted, block, *args, **kwargs)
         return adapted(*args, **kwargs)
 
     block.forward = run

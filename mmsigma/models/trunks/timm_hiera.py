@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmsigma.models.trunks import timm_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 
@@ -62,7 +62,7 @@ class TimmHiera(Trunk):
         strides = [stride ** len(self._schedule()) for stride in model.q_stride]
         return self.patch * math.lcm(*model.mask_unit_size, *strides)
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         tokens = model.patch_embed(images.to(self.dtype))  # (B, h w, C)
@@ -72,7 +72,7 @@ class TimmHiera(Trunk):
         # The orders of this image size, block by block; it has no parameters.
         orders = Reroll(size, (1, 1), self._schedule(), model.stage_ends, model.q_pool)
         # In memory the convolution's map has its channels first; the blocks' sums would keep that.
-        return tokens.contiguous(), Flow(TokenLayout(*size), orders)
+        return tokens.contiguous(), TokenState(TokenLayout(*size), orders)
 
     def blocks(self) -> list[Block]:
         """The blocks of all stages; see :meth:`Trunk.blocks`."""
@@ -120,15 +120,17 @@ def _roll(x: Tensor, orders: Reroll, index: int) -> Tensor:
     return orders(x, index).flatten(1, 2)
 
 
-def _attention(block: Any, index: int, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    orders = flow.shared
+def _attention(
+    block: Any, index: int, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
+    orders = state.shared
     x = _unroll(x, orders, max(index - 1, 0))  # the first block does not pool
     normed = block.norm1(x)
     if block.do_expand:
         x = _expand(block, x, normed)
     branch = block.drop_path1(block.ls1(block.attn(normed)))
-    flow = replace(flow, layout=TokenLayout(*orders.schedule[index][1]))
-    return _roll(x, orders, index), _roll(branch, orders, index), flow
+    state = replace(state, layout=TokenLayout(*orders.schedule[index][1]))
+    return _roll(x, orders, index), _roll(branch, orders, index), state
 
 
 def _expand(block: Any, x: Tensor, normed: Tensor) -> Tensor:
@@ -139,8 +141,8 @@ def _expand(block: Any, x: Tensor, normed: Tensor) -> Tensor:
     return torch.cat((pooled.amax(dim=1), pooled.mean(dim=1)), dim=-1)
 
 
-def _mlp(block: Any, index: int, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
     # In upstream's order here too: matrix products may round by a row's place in the matrix.
-    x = _unroll(x, flow.shared, index)
+    x = _unroll(x, state.shared, index)
     branch = block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-    return _roll(branch, flow.shared, index)
+    return _roll(branch, state.shared, index)

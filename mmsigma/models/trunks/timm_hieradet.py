@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmsigma.models.trunks import timm_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 
@@ -57,12 +57,12 @@ class TimmHieraDet(Trunk):
         pools = [stride ** len(model.q_pool_blocks) for stride in model.q_stride]
         return self.patch * math.lcm(model.window_spec[0], *pools)
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch and position embedding; see :meth:`Trunk.embed`."""
         grid = self.model._pos_embed(self.model.patch_embed(images.to(self.dtype)))  # (B, h, w, C)
         layout = TokenLayout(grid.shape[1], grid.shape[2])
         # In memory the convolution's map has its channels first; the blocks' sums would keep that.
-        return grid.flatten(1, 2).contiguous(), Flow(layout)
+        return grid.flatten(1, 2).contiguous(), TokenState(layout)
 
     def blocks(self) -> list[Block]:
         """The blocks of all stages; see :meth:`Trunk.blocks`."""
@@ -82,8 +82,8 @@ class TimmHieraDet(Trunk):
         return tokens
 
 
-def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    size = (flow.layout.height, flow.layout.width)
+def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    size = (state.layout.height, state.layout.width)
     base, grid = x.unflatten(1, size), block.norm1(x).unflatten(1, size)
     if block.dim != block.dim_out:
         base = block.proj(grid)
@@ -103,7 +103,7 @@ def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]
         branch = window_unpartition(branch, window, (height, width))
         branch = branch[:, : layout.height, : layout.width]
     branch = block.drop_path1(block.ls1(branch))
-    return base.flatten(1, 2), branch.flatten(1, 2), replace(flow, layout=layout)
+    return base.flatten(1, 2), branch.flatten(1, 2), replace(state, layout=layout)
 
 
 def _fill(grid: Tensor, window: tuple[int, int]) -> Tensor:
@@ -112,5 +112,5 @@ def _fill(grid: Tensor, window: tuple[int, int]) -> Tensor:
     return F.pad(grid, (0, 0, 0, -width % window[1], 0, -height % window[0]))
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))

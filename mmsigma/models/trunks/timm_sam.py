@@ -16,7 +16,7 @@ from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks import timm_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 # What upstream has behind its last block; a trunk ends there.
@@ -66,7 +66,7 @@ class TimmSAM(Trunk):
         super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
         self.patch = model.patch_embed.patch_size[0]
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         grid = model.patch_embed(images.to(self.dtype))  # (B, h, w, C)
@@ -75,7 +75,7 @@ class TimmSAM(Trunk):
         grid = model.norm_pre(model.patch_drop(model.pos_drop(grid)))
         layout = TokenLayout(grid.shape[1], grid.shape[2])
         # In memory the convolution's map has its channels first; the blocks' sums would keep that.
-        return grid.flatten(1, 2).contiguous(), Flow(layout)
+        return grid.flatten(1, 2).contiguous(), TokenState(layout)
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
@@ -97,8 +97,8 @@ class TimmSAM(Trunk):
         return tokens
 
 
-def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    size = (flow.layout.height, flow.layout.width)
+def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    size = (state.layout.height, state.layout.width)
     grid = block.norm1(x).unflatten(1, size)
     if block.window_size == 0:  # attends to the whole map
         grid = block.drop_path1(block.ls1(block.attn(grid)))
@@ -106,8 +106,8 @@ def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]
         windows, padded = window_partition(grid, block.window_size)
         windows = block.drop_path1(block.ls1(block.attn(windows)))
         grid = window_unpartition(windows, block.window_size, size, padded)
-    return x, grid.flatten(1, 2), flow
+    return x, grid.flatten(1, 2), state
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))

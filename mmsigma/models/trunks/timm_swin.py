@@ -16,7 +16,7 @@ from mmsigma.models.trunks import swin_prompts, timm_models
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
 from mmsigma.models.trunks.swin_prompts import Form, cosine, dot_product
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 
@@ -66,12 +66,12 @@ class TimmSwin(Trunk):
         self.patch = model.patch_embed.patch_size[0]
         self.last = sum(len(stage.blocks) for stage in model.layers) - 1
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch embedding; see :meth:`Trunk.embed`."""
         if self.dtype == torch.float16:
             self._check_windows(*images.shape[-2:])
         grid = self.model.patch_embed(images.to(self.dtype))  # (B, h, w, C)
-        return grid.flatten(1, 2), Flow(TokenLayout(grid.shape[1], grid.shape[2]))
+        return grid.flatten(1, 2), TokenState(TokenLayout(grid.shape[1], grid.shape[2]))
 
     def blocks(self) -> list[Block]:
         """The blocks of all stages; see :meth:`Trunk.blocks`."""
@@ -96,7 +96,7 @@ class TimmSwin(Trunk):
                 enter = None
         return found
 
-    def end_at(self, outputs: Collection[int]) -> None:
+    def prune_after(self, outputs: Collection[int]) -> None:
         """Freeze patch merging behind the last output, and a norm that no output passes."""
         blocks = self.blocks()
         for index, stage in enumerate(self.model.layers):
@@ -129,17 +129,17 @@ class TimmSwin(Trunk):
                 )
 
 
-def _enter(merge: nn.Module, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+def _enter(merge: nn.Module, x: Tensor, state: TokenState) -> tuple[Tensor, TokenState]:
     """Merge patches; a prompt merges with copies of itself."""
-    prompts, tokens = flow.layout.split(x)
-    grid = merge(tokens.unflatten(1, (flow.layout.height, flow.layout.width)))
+    prompts, tokens = state.layout.split(x)
+    grid = merge(tokens.unflatten(1, (state.layout.height, state.layout.width)))
     tokens = grid.flatten(1, 2)
-    if flow.layout.prefix:
+    if state.layout.prefix:
         patches = prompts.flatten(0, 1)[:, None, None].expand(-1, 2, 2, -1)
-        prompts = merge(patches).reshape(len(x), flow.layout.prefix, -1)
+        prompts = merge(patches).reshape(len(x), state.layout.prefix, -1)
         tokens = torch.cat((prompts, tokens), dim=1)
-    layout = replace(flow.layout, height=grid.shape[1], width=grid.shape[2])
-    return tokens, replace(flow, layout=layout)
+    layout = replace(state.layout, height=grid.shape[1], width=grid.shape[2])
+    return tokens, replace(state, layout=layout)
 
 
 def _windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
@@ -162,19 +162,19 @@ def _prompted_windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) ->
     return torch.cat((prompts, grid.flatten(1, 2)), dim=1)
 
 
-def _attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    branch = _windows(block, dot_product, block.norm1(x), flow.layout)
-    return x, block.drop_path1(branch), flow
+def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    branch = _windows(block, dot_product, block.norm1(x), state.layout)
+    return x, block.drop_path1(branch), state
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.mlp(block.norm2(x)))
 
 
-def _post_attention(block: Any, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    branch = block.norm1(_windows(block, cosine, x, flow.layout))
-    return x, block.drop_path1(branch), flow
+def _post_attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
+    branch = block.norm1(_windows(block, cosine, x, state.layout))
+    return x, block.drop_path1(branch), state
 
 
-def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.norm2(block.mlp(x)))

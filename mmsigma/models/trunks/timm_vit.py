@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmsigma.models.trunks import timm_models, windows
 from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import AttentionStep, Block, MLPStep
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.weights import position
 from mmsigma.registry import TRUNKS
 
@@ -76,7 +76,7 @@ class TimmViT(Trunk):
         self.patch = model.patch_embed.patch_size[0]
         self.has_class_token = model.has_class_token
 
-    def embed(self, images: Tensor) -> tuple[Tensor, Flow]:
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch, prefix and position embedding; see :meth:`Trunk.embed`."""
         model = self.model
         patches = model.patch_embed(images.to(self.dtype))  # (B, h, w, C)
@@ -84,7 +84,7 @@ class TimmViT(Trunk):
             patches.shape[1], patches.shape[2], model.num_prefix_tokens, model.has_class_token
         )
         tokens = position.embed(model, patches, self.pos_resample)
-        return model.norm_pre(model.patch_drop(tokens)), Flow(layout)
+        return model.norm_pre(model.patch_drop(tokens)), TokenState(layout)
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
@@ -109,24 +109,26 @@ def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
     return None if isinstance(block, ResPostBlock) else (block.norm1, block.norm2)
 
 
-def _attend(block: Any, side: int | None, x: Tensor, flow: Flow) -> Tensor:
-    return windows.attend(lambda tokens, region: block.attn(tokens), x, flow.layout, side)
+def _attend(block: Any, side: int | None, x: Tensor, state: TokenState) -> Tensor:
+    return windows.attend(lambda tokens, region: block.attn(tokens), x, state.layout, side)
 
 
-def _attention(block: Any, side: int | None, x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
-    branch = _attend(block, side, block.norm1(x), flow)
-    return x, block.drop_path1(block.ls1(branch)), flow
+def _attention(
+    block: Any, side: int | None, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
+    branch = _attend(block, side, block.norm1(x), state)
+    return x, block.drop_path1(block.ls1(branch)), state
 
 
-def _mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
 def _post_attention(
-    block: Any, side: int | None, x: Tensor, flow: Flow
-) -> tuple[Tensor, Tensor, Flow]:
-    return x, block.drop_path1(block.norm1(_attend(block, side, x, flow))), flow
+    block: Any, side: int | None, x: Tensor, state: TokenState
+) -> tuple[Tensor, Tensor, TokenState]:
+    return x, block.drop_path1(block.norm1(_attend(block, side, x, state))), state
 
 
-def _post_mlp(block: Any, x: Tensor, flow: Flow) -> Tensor:
+def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
     return block.drop_path2(block.norm2(block.mlp(x)))

@@ -33,7 +33,7 @@ class TokenLayout:
 
 
 @dataclass(frozen=True)
-class Flow:
+class TokenState:
     """What travels with the tokens through the blocks of one forward pass.
 
     Attributes:

@@ -22,7 +22,7 @@ from mmsigma.models.tuners.base import (
     check_flags,
     per_stage,
 )
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 POSITIONS = ('after_attention', 'after_mlp')
@@ -66,7 +66,7 @@ class Adapter(Tuner):
         InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
-    unfoldable: ClassVar[str] = 'between Down and Up stands a GELU, so no one linear layer is both'
+    unmergeable: ClassVar[str] = 'between Down and Up stands a GELU, so no one linear layer is both'
 
     bottleneck: int | Sequence[int] = 64
     dropout: float = field(default=0.1, metadata={'recorded': False})
@@ -78,16 +78,16 @@ class Adapter(Tuner):
         check_dropout(self)
         check_flags(self, 'zero_init')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter behind each branch of every block.
 
         Raises:
             InvalidSettingError: A bottleneck wider than any block, one for each of another number
                 of stages, or undivided blocks.
         """
-        inner = per_stage(self, 'bottleneck', site.blocks)
-        for index, block in enumerate(site.blocks):
+        inner = per_stage(self, 'bottleneck', context.blocks)
+        for index, block in enumerate(context.blocks):
             for position in POSITIONS:
                 adapter = BottleneckAdapter(block.width, inner[index], self.dropout, self.zero_init)
-                site.put(index, position, adapter)
+                context.put(index, position, adapter)
         return ()

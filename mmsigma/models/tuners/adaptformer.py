@@ -23,7 +23,7 @@ from mmsigma.models.tuners.base import (
     check_scale,
     check_widest,
 )
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 
@@ -71,7 +71,7 @@ class AdaptFormer(Tuner):
         InvalidSettingError: A bottleneck below one, a scale of zero, or a dropout outside [0, 1).
     """
 
-    unfoldable: ClassVar[str] = 'between Down and Up stands a ReLU, so no one linear layer is both'
+    unmergeable: ClassVar[str] = 'between Down and Up stands a ReLU, so no one linear layer is both'
 
     bottleneck: int = 64
     scale: float = 0.1
@@ -85,16 +85,16 @@ class AdaptFormer(Tuner):
         check_dropout(self)
         check_flags(self, 'zero_init')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter beside the MLP of every block.
 
         Raises:
             InvalidSettingError: A bottleneck wider than any block, or undivided blocks.
         """
-        check_widest(self, 'bottleneck', site.blocks)
-        for index, block in enumerate(site.blocks):
+        check_widest(self, 'bottleneck', context.blocks)
+        for index, block in enumerate(context.blocks):
             adapter = AdaptFormerAdapter(
                 block.width, self.bottleneck, self.scale, self.dropout, self.zero_init
             )
-            site.put(index, 'parallel_mlp', adapter)
+            context.put(index, 'parallel_mlp', adapter)
         return ()

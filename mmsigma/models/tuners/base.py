@@ -10,7 +10,7 @@ from torch import nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 
 
 class Tuner(ABC):
@@ -21,30 +21,30 @@ class Tuner(ABC):
     runs, but not what it computes.
 
     Attributes:
-        unfoldable: Why nothing of the method can be folded, as the rest of a sentence.
+        unmergeable: Why nothing of the method can be merged, as the rest of a sentence.
     """
 
-    unfoldable: ClassVar[str] = 'it has no `merge` that says how its adapters would fold'
+    unmergeable: ClassVar[str] = 'it has no `merge` that says how its adapters would merge'
 
     @abstractmethod
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
-        """Put adapters into ``site`` and return the *trunk's own* parameters that shall train.
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
+        """Put adapters into ``context`` and return the *trunk's own* parameters that shall train.
 
-        The trunk arrives frozen. Modules put into the site always train.
+        The trunk arrives frozen. Modules put into the context always train.
         """
 
-    def merge(self, site: Site) -> dict[str, Any]:
-        """Fold what is linear, in place, and return the config of the tuner that is left.
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Merge what is linear, in place, and return the config of the tuner that is left.
 
-        Called on a copy, without gradients, the trunk in float32. What folds into the trunk's own
-        layers leaves the site without adapters, and the config is ``Frozen``'s; otherwise the
-        adapters left at the site have the names and shapes of those that the new tuner attaches.
+        Called on a copy, without gradients, the trunk in float32. What merges into the trunk's own
+        layers leaves the context without adapters, and the config is ``Frozen``'s; otherwise the
+        adapters left at the context have the names and shapes of those that the new tuner attaches.
 
         Raises:
-            InvalidSettingError: The method does not fold, or not on this trunk, and why.
+            InvalidSettingError: The method does not merge, or not on this trunk, and why.
         """
         raise InvalidSettingError(
-            f'{type(self).__name__} does not merge: {self.unfoldable}. Run the model as it is, '
+            f'{type(self).__name__} does not merge: {self.unmergeable}. Run the model as it is, '
             'adapters and all.'
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 
@@ -22,13 +22,13 @@ class BitFit(Tuner):
     Swin-B, instead of 0.16 %, count them.
     """
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the biases; blocks that never run are frozen again by the backbone."""
-        for module in site.trunk.modules():
+        for module in context.trunk.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim == 1 and (name == 'bias' or name.endswith('_bias')):
                     yield parameter
 
-    def merge(self, site: Site) -> dict[str, Any]:
-        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
         return {'type': 'Frozen'}

@@ -25,7 +25,7 @@ from mmsigma.models.tuners.base import (
     check_scale,
     check_widest,
 )
-from mmsigma.models.tuners.injection import Borrowed, Site
+from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
 from mmsigma.registry import TUNERS
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
@@ -55,7 +55,7 @@ class ConvpassAdapter(nn.Module):
         scale: float,
         dropout: float,
         zero_init: bool,
-        norm: Borrowed,
+        norm: ModuleReference,
     ) -> None:
         super().__init__()
         self.norm = norm
@@ -97,7 +97,7 @@ class Convpass(Tuner):
         InvalidSettingError: A bottleneck below one, a scale of zero, or a dropout outside [0, 1).
     """
 
-    unfoldable: ClassVar[str] = 'before and behind its convolution stands a GELU'
+    unmergeable: ClassVar[str] = 'before and behind its convolution stands a GELU'
 
     bottleneck: int = 8
     scale: float = 1.0
@@ -111,15 +111,15 @@ class Convpass(Tuner):
         check_dropout(self)
         check_flags(self, 'zero_init')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one bypass beside each branch of every block.
 
         Raises:
             InvalidSettingError: A bottleneck wider than any block, or blocks that do not begin
                 their branches with a norm.
         """
-        check_widest(self, 'bottleneck', site.blocks)
-        for index, block in enumerate(site.blocks):
+        check_widest(self, 'bottleneck', context.blocks)
+        for index, block in enumerate(context.blocks):
             for position in POSITIONS:
                 adapter = ConvpassAdapter(
                     block.width,
@@ -127,7 +127,7 @@ class Convpass(Tuner):
                     self.scale,
                     self.dropout,
                     self.zero_init,
-                    site.norm(index, position),
+                    context.norm(index, position),
                 )
-                site.put(index, position, adapter)
+                context.put(index, position, adapter)
         return ()

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import nn
 
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 
@@ -16,8 +16,8 @@ from mmsigma.registry import TUNERS
 class Frozen(Tuner):
     """The trunk stays as it is; only neck and head train."""
 
-    unfoldable: ClassVar[str] = 'it adds nothing to the trunk'
+    unmergeable: ClassVar[str] = 'it adds nothing to the trunk'
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Attach nothing."""
         return ()

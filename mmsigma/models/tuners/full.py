@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 
@@ -16,10 +16,10 @@ from mmsigma.registry import TUNERS
 class Full(Tuner):
     """Full fine-tuning: every parameter of the trunk trains, and checkpoints hold all of them."""
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the trunk."""
-        return site.trunk.parameters()
+        return context.trunk.parameters()
 
-    def merge(self, site: Site) -> dict[str, Any]:
-        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
         return {'type': 'Frozen'}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 # Types whose `r` is the rank of a product of trained matrices, with no use above the width.
@@ -88,19 +88,19 @@ class HFPeft(Tuner):
         stated = {} if alpha is None else {'lora_alpha': alpha}
         return {'type': 'HFPeft', 'peft_type': self.peft_type, **stated, **self.options}
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Let peft replace the targets inside the trunk; what it leaves trainable trains."""
         peft = _peft()
-        trunk: Any = site.trunk
+        trunk: Any = context.trunk
         model = trunk.model
-        self._check_targets(site)
+        self._check_targets(context)
         try:
             peft.inject_adapter_in_model(self.config, model)
         except (ValueError, TypeError, KeyError, NotImplementedError, AttributeError) as error:
             reason = ' '.join(str(error).split())[:300]  # peft prints whole modules
             raise InvalidSettingError(
-                f'peft cannot put {self.peft_type} into {site.trunk.name}: {reason} target_modules '
-                f'given: {self.options.get("target_modules")!r}; {_linears(model)}'
+                f'peft cannot put {self.peft_type} into {context.trunk.name}: {reason} '
+                f'target_modules given: {self.options.get("target_modules")!r}; {_linears(model)}'
             ) from error
         layers = peft.tuners.tuners_utils.BaseTunerLayer
         replaced = [name for name, m in model.named_modules() if isinstance(m, layers)]
@@ -111,23 +111,23 @@ class HFPeft(Tuner):
             if not trunk.calls(f'model.{name}'):
                 parent = model.get_submodule(name.rpartition('.')[0])
                 raise InvalidSettingError(
-                    f'{type(parent).__name__} of {site.trunk.name} reads the '
+                    f'{type(parent).__name__} of {context.trunk.name} reads the '
                     f'weight of {name} without calling it, so that peft would have no effect. '
                     "Leave 'qkv' out of target_modules."
                 )
         return [p for p in model.parameters() if p.requires_grad]
 
-    def _check_targets(self, site: Site) -> None:
+    def _check_targets(self, context: InjectionContext) -> None:
         """Check that each target that is named is there; peft is content with one of them."""
         targets = self.options.get('target_modules')
         if targets is None or isinstance(targets, str):
             return  # peft asks for targets, or for a match of the expression
-        model: Any = site.trunk.model
+        model: Any = context.trunk.model
         names = [name for name, _ in model.named_modules()]
         for target in targets:
             if not any(name == target or name.endswith(f'.{target}') for name in names):
                 raise InvalidSettingError(
-                    f'HFPeft target_modules {targets}: nothing in {site.trunk.name} is called '
+                    f'HFPeft target_modules {targets}: nothing in {context.trunk.name} is called '
                     f'{target!r}; {_linears(model)}'
                 )
 
@@ -152,13 +152,13 @@ class HFPeft(Tuner):
                 f"{name}, which trunk.dtype='int8' stores as integers. Leave one of them out."
             )
 
-    def merge(self, site: Site) -> dict[str, Any]:
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
         """Let peft merge its layers, and put those that it had replaced back in place.
 
         Raises:
             InvalidSettingError: A type that peft does not merge, or not exactly.
         """
-        model: Any = site.trunk.model
+        model: Any = context.trunk.model
         layers = _peft().tuners.tuners_utils.BaseTunerLayer
         for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, layers)]:
             before = _matrix(layer)

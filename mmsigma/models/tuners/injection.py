@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
-from mmsigma.models.execution.activation_checkpointing import recomputed
+from mmsigma.models.execution.activation_checkpointing import checkpointed
 from mmsigma.models.execution.compiled import Compiled
 from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 
 POSITIONS = (
     'after_block',
@@ -39,7 +39,7 @@ _SHORTHANDS = {'both': ('after_attention', 'after_mlp')}
 
 
 @dataclass(frozen=True, eq=False)
-class Borrowed:
+class ModuleReference:
     """A module that is registered elsewhere, for an adapter to use.
 
     It is no module itself, so an adapter that holds it neither counts nor saves the parameters a
@@ -74,7 +74,7 @@ def resolve_positions(position: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-class Behind:
+class OutputHook:
     """A forward hook that passes a layer's output through a module registered elsewhere."""
 
     def __init__(self, adapter: nn.Module) -> None:
@@ -86,8 +86,8 @@ class Behind:
 
 
 def run_block(
-    block: Block, places: Mapping[str, Any], x: Tensor, flow: Flow
-) -> tuple[Tensor, Flow]:
+    block: Block, places: Mapping[str, Any], x: Tensor, state: TokenState
+) -> tuple[Tensor, TokenState]:
     """A divided block with adapters: tokens ``(B, N, C)`` and what they stand for.
 
     It reads nothing but its arguments, so that one compiled form serves all blocks of a kind.
@@ -96,25 +96,25 @@ def run_block(
         block: The block.
         places: Its adapters by position, and its prompts.
         x: ``(B, N, C)``, the tokens before it.
-        flow: What they stand for.
+        state: What they stand for.
     """
     attention, mlp = block.attention, block.mlp
     if attention is None or mlp is None:
         raise InvalidSettingError('This block has no steps to run; its trunk runs it whole.')
     if block.enter is not None:
-        x, flow = block.enter(x, flow)
+        x, state = block.enter(x, state)
     if _PROMPTS in places:
-        x, layout = places[_PROMPTS](x, flow.layout)
-        flow = replace(flow, layout=layout)
-    base, branch, flow = attention(x, flow)
-    branch = _add(places, 'after_attention', branch, branch, flow.layout)
-    y = _add(places, 'parallel_attention', base + branch, base, flow.layout)
-    y = _add(places, 'after_attention_residual', y, y, flow.layout)
+        x, layout = places[_PROMPTS](x, state.layout)
+        state = replace(state, layout=layout)
+    base, branch, state = attention(x, state)
+    branch = _add(places, 'after_attention', branch, branch, state.layout)
+    y = _add(places, 'parallel_attention', base + branch, base, state.layout)
+    y = _add(places, 'after_attention_residual', y, y, state.layout)
 
-    branch = mlp(y, flow)
-    branch = _add(places, 'after_mlp', branch, branch, flow.layout)
-    z = _add(places, 'parallel_mlp', y + branch, y, flow.layout)
-    return _add(places, 'after_block', z, z, flow.layout), flow
+    branch = mlp(y, state)
+    branch = _add(places, 'after_mlp', branch, branch, state.layout)
+    z = _add(places, 'parallel_mlp', y + branch, y, state.layout)
+    return _add(places, 'after_block', z, z, state.layout), state
 
 
 def _add(
@@ -143,8 +143,8 @@ class AdapterBank(nn.Module):
 
     Attributes:
         at: The adapters, by block index and position.
-        shared: What several adapters use, by name; see :meth:`Site.share`.
-        recompute: Whether the backward pass computes blocks again, from their inputs; see
+        shared: What several adapters use, by name; see :meth:`InjectionContext.share`.
+        with_cp: Whether the backward pass computes blocks again, from their inputs; see
             :mod:`mmsigma.models.execution.activation_checkpointing`.
         compiled: A compiled :func:`run_block` that runs the blocks, or None.
     """
@@ -153,7 +153,7 @@ class AdapterBank(nn.Module):
         super().__init__()
         self.at = nn.ModuleDict()
         self.shared = nn.ModuleDict()
-        self.recompute = False
+        self.with_cp = False
         self.compiled: Compiled | None = None
 
     def put(self, index: int, position: str, adapter: nn.Module) -> None:
@@ -163,24 +163,28 @@ class AdapterBank(nn.Module):
             self.at[key] = nn.ModuleDict()
         cast(nn.ModuleDict, self.at[key])[position] = adapter
 
-    def run(self, index: int, block: Block, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
+    def run(
+        self, index: int, block: Block, x: Tensor, state: TokenState
+    ) -> tuple[Tensor, TokenState]:
         """Block ``index`` with its adapters: tokens ``(B, N, C)`` and what they stand for."""
-        if self.recomputes(index, block.module, x):
-            return recomputed(self._run, block.module, index, block, x, flow)
-        return self._run(index, block, x, flow)
+        if self.uses_checkpointing(index, block.module, x):
+            return checkpointed(self._run, block.module, index, block, x, state)
+        return self._run(index, block, x, state)
 
-    def recomputes(self, index: int, module: nn.Module, x: Tensor) -> bool:
+    def uses_checkpointing(self, index: int, module: nn.Module, x: Tensor) -> bool:
         """Whether a block with the input ``x`` is to be computed again in the backward pass.
 
         Not below the first adapted block: there autograd keeps nothing, and no gradient arrives.
         """
-        if not self.recompute or not torch.is_grad_enabled():
+        if not self.with_cp or not torch.is_grad_enabled():
             return False
         adapted = str(index) in self.at or any(p.requires_grad for p in module.parameters())
         return adapted or x.requires_grad
 
-    def _run(self, index: int, block: Block, x: Tensor, flow: Flow) -> tuple[Tensor, Flow]:
-        return (self.compiled or run_block)(block, self._places(index), x, flow)
+    def _run(
+        self, index: int, block: Block, x: Tensor, state: TokenState
+    ) -> tuple[Tensor, TokenState]:
+        return (self.compiled or run_block)(block, self._places(index), x, state)
 
     def _places(self, index: int) -> dict[str, nn.Module]:
         key = str(index)
@@ -192,7 +196,7 @@ class AdapterBank(nn.Module):
 
 
 @dataclass
-class Site:
+class InjectionContext:
     """What a tuner sees of a trunk while it attaches itself, and what it may do there.
 
     Attributes:
@@ -241,7 +245,7 @@ class Site:
             )
         self.adapters.put(index, _PROMPTS, prompts)
 
-    def put_behind(self, layer: nn.Module, name: str, adapter: nn.Module) -> None:
+    def put_output_hook(self, layer: nn.Module, name: str, adapter: nn.Module) -> None:
         """Put a module behind a layer inside the trunk: what it returns is the layer's output.
 
         Args:
@@ -250,33 +254,33 @@ class Site:
             adapter: Called with the layer's output; returns a tensor of its shape and dtype.
         """
         self.adapters.shared[name] = adapter
-        layer.register_forward_hook(Behind(adapter))
+        layer.register_forward_hook(OutputHook(adapter))
 
-    def behind(self) -> list[tuple[str, nn.Module, nn.Module]]:
+    def output_hooks(self) -> list[tuple[str, nn.Module, nn.Module]]:
         """Each layer with a module behind it: its name in the trunk, the layer, the module."""
         return [
             (path, layer, hook.adapter)
             for path, layer in self.trunk.named_modules()
             for hook in layer._forward_hooks.values()
-            if isinstance(hook, Behind)
+            if isinstance(hook, OutputHook)
         ]
 
-    def clear_behind(self) -> None:
-        """Take away what :meth:`put_behind` has put: every layer gives its own output again."""
-        for _, layer, adapter in self.behind():
+    def remove_output_hooks(self) -> None:
+        """Take away what :meth:`put_output_hook` put: layers give their own output again."""
+        for _, layer, adapter in self.output_hooks():
             for key, hook in list(layer._forward_hooks.items()):
-                if isinstance(hook, Behind):
+                if isinstance(hook, OutputHook):
                     del layer._forward_hooks[key]
             shared = self.adapters.shared
             for name in [n for n, module in shared.items() if module is adapter]:
                 del shared[name]
 
-    def share(self, name: str, module: nn.Module) -> Borrowed:
+    def share(self, name: str, module: nn.Module) -> ModuleReference:
         """Register a module that several adapters use, once; they keep what this returns."""
         self.adapters.shared[name] = module
-        return Borrowed(module)
+        return ModuleReference(module)
 
-    def norm(self, index: int, position: str) -> Borrowed:
+    def norm(self, index: int, position: str) -> ModuleReference:
         """The block's own norm that the branch beside a parallel position begins with.
 
         Args:
@@ -294,4 +298,4 @@ class Site:
                 'branches, or widens or pools its tokens behind the norm. Use a trunk of pre-norm '
                 'blocks, or a tuner that reads the tokens themselves.'
             )
-        return Borrowed(block.norms[position == 'parallel_mlp'])
+        return ModuleReference(block.norms[position == 'parallel_mlp'])

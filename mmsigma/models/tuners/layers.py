@@ -7,7 +7,7 @@ from timm import layers
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 
 # Those of timm that are none of PyTorch's; not every version has them all.
 _TIMM = (
@@ -29,9 +29,9 @@ NORMS: tuple[type[nn.Module], ...] = (
 )
 
 
-def final_norms(site: Site) -> list[nn.Module]:
+def final_norms(context: InjectionContext) -> list[nn.Module]:
     """Modules with parameters between the last block and its map, found by running them once."""
-    trunk: Any = site.trunk
+    trunk: Any = context.trunk
     ran: list[nn.Module] = []
     handles = [
         module.register_forward_hook(lambda module, *_: ran.append(module))
@@ -40,7 +40,7 @@ def final_norms(site: Site) -> list[nn.Module]:
     like = next(trunk.parameters())
     try:
         with torch.no_grad():
-            trunk.norm(like.new_zeros(1, 1, site.blocks[-1].width), len(site.blocks) - 1)
+            trunk.norm(like.new_zeros(1, 1, context.blocks[-1].width), len(context.blocks) - 1)
     finally:
         for handle in handles:
             handle.remove()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.base import Tuner, check_count, check_fits, check_flags
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 POSITIONS = ('after_attention', 'after_mlp')
@@ -118,14 +118,14 @@ class LoRand(Tuner):
         if self.bottleneck is not None:
             check_count(self, 'bottleneck')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter behind each branch of every block.
 
         Raises:
             InvalidSettingError: A bottleneck wider than a block, a rank above the bottleneck, or
                 undivided blocks.
         """
-        for index, block in enumerate(site.blocks):
+        for index, block in enumerate(context.blocks):
             inner = block.width // 2
             if self.bottleneck is not None:
                 check_fits(self, 'bottleneck', block.width)
@@ -135,14 +135,14 @@ class LoRand(Tuner):
                 adapter = LoRandAdapter(
                     block.width, inner, self.branches, self.rank, self.zero_init
                 )
-                site.put(index, position, adapter)
+                context.put(index, position, adapter)
         return ()
 
-    def merge(self, site: Site) -> dict[str, Any]:
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
         """Sum every product, so that Down and Up are plain: what is left is a Houlsby Adapter."""
         inner: dict[int, int] = {}
-        for index, block in enumerate(site.blocks):
-            for module in cast(nn.ModuleDict, site.adapters.at[str(index)]).values():
+        for index, block in enumerate(context.blocks):
+            for module in cast(nn.ModuleDict, context.adapters.at[str(index)]).values():
                 adapter: Any = module
                 adapter.down, adapter.up = adapter.down.synthesised(), adapter.up.synthesised()
                 inner[block.stage] = len(adapter.down.bias)

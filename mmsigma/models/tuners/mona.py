@@ -25,7 +25,7 @@ from mmsigma.errors import UnknownNameError, unknown
 from mmsigma.models.ops.depthwise import FORMS, depthwise_conv, mixed, one_kernel
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.base import Tuner, check_count, check_dropout, check_flags, check_widest
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 KERNEL_SIZES = (3, 5, 7)
@@ -98,7 +98,7 @@ class Mona(Tuner):
         InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
-    unfoldable: ClassVar[str] = 'between Down and Up stand convolutions and a GELU'
+    unmergeable: ClassVar[str] = 'between Down and Up stand convolutions and a GELU'
 
     bottleneck: int = 64
     dropout: float = field(default=0.1, metadata={'recorded': False})
@@ -113,17 +113,17 @@ class Mona(Tuner):
         check_dropout(self)
         check_flags(self, 'zero_init')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter after each residual of every block.
 
         Raises:
             InvalidSettingError: A bottleneck wider than any block, or undivided blocks.
         """
-        check_widest(self, 'bottleneck', site.blocks)
-        for index, block in enumerate(site.blocks):
+        check_widest(self, 'bottleneck', context.blocks)
+        for index, block in enumerate(context.blocks):
             for position in POSITIONS:
                 adapter = MonaAdapter(
                     block.width, self.bottleneck, self.dropout, self.zero_init, self.form
                 )
-                site.put(index, position, adapter)
+                context.put(index, position, adapter)
         return ()

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import NORMS
 from mmsigma.registry import TUNERS
 
@@ -26,13 +26,13 @@ class NormTuning(Tuner):
     ConvNeXt V2 are none.
     """
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the norms; those that never run are frozen again by backbone and trunk.
 
         Raises:
             InvalidSettingError: The trunk has no norm with parameters.
         """
-        norms = [module for module in site.trunk.modules() if isinstance(module, NORMS)]
+        norms = [module for module in context.trunk.modules() if isinstance(module, NORMS)]
         found = [p for norm in norms for p in norm.parameters(recurse=False)]
         if not found:
             raise InvalidSettingError(
@@ -41,6 +41,6 @@ class NormTuning(Tuner):
             )
         return found
 
-    def merge(self, site: Site) -> dict[str, Any]:
-        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
         return {'type': 'Frozen'}

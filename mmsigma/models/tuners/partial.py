@@ -8,7 +8,7 @@ from torch import nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.tuners.base import Tuner, check_count, check_flags
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import final_norms
 from mmsigma.registry import TUNERS
 
@@ -39,21 +39,21 @@ class Partial(Tuner):
         check_count(self, 'k')
         check_flags(self, 'final_norm')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the last blocks.
 
         Raises:
             InvalidSettingError: ``k`` above the number of blocks that run, or no final norm to
                 train.
         """
-        if self.k > len(site.blocks):
+        if self.k > len(context.blocks):
             raise InvalidSettingError(
-                f'Partial k={self.k}, but this trunk runs {len(site.blocks)} blocks: use at most '
-                f'{len(site.blocks)}, or Full to train everything.'
+                f'Partial k={self.k}, but this trunk runs {len(context.blocks)} blocks: use at '
+                f'most {len(context.blocks)}, or Full to train everything.'
             )
-        found = [p for block in site.blocks[-self.k :] for p in block.module.parameters()]
+        found = [p for block in context.blocks[-self.k :] for p in block.module.parameters()]
         if self.final_norm:
-            norms = final_norms(site)
+            norms = final_norms(context)
             if not norms:
                 raise InvalidSettingError(
                     'Partial final_norm=True, but this trunk has no norm of its own between its '
@@ -62,6 +62,6 @@ class Partial(Tuner):
             found += [p for norm in norms for p in norm.parameters(recurse=False)]
         return found
 
-    def merge(self, site: Site) -> dict[str, Any]:
-        """Nothing to fold: what trained is the trunk's own, and becomes the trunk."""
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
         return {'type': 'Frozen'}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.base import Tuner, check_count, check_fits, check_flags, check_scale
-from mmsigma.models.tuners.injection import Borrowed, Site
+from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
 from mmsigma.registry import TUNERS
 
 
@@ -58,7 +58,9 @@ class ReinAdapter(nn.Module):
         shared: The stage's :class:`ReinShared`.
     """
 
-    def __init__(self, width: int, tokens: int, rank: int, patch: int, shared: Borrowed) -> None:
+    def __init__(
+        self, width: int, tokens: int, rank: int, patch: int, shared: ModuleReference
+    ) -> None:
         super().__init__()
         bound = (6 / (3 * patch**2 + (width * rank) ** 0.5)) ** 0.5
         self.a = nn.Parameter(nn.init.uniform_(torch.empty(tokens, rank), -bound, bound))
@@ -92,7 +94,7 @@ class Rein(Tuner):
             or a scale of zero.
     """
 
-    unfoldable: ClassVar[str] = 'each token weighs the learned tokens by a softmax of its own'
+    unmergeable: ClassVar[str] = 'each token weighs the learned tokens by a softmax of its own'
 
     tokens: int = 100
     rank: int = 16
@@ -114,20 +116,20 @@ class Rein(Tuner):
                 f'the rank of their matrix: use at most {self.tokens}.'
             )
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter behind every block, and what they share at one place per stage.
 
         Raises:
             InvalidSettingError: A rank above a block's width.
         """
-        patch = site.blocks[0].stride
-        shared: dict[str, Borrowed] = {}
-        for index, block in enumerate(site.blocks):
+        patch = context.blocks[0].stride
+        shared: dict[str, ModuleReference] = {}
+        for index, block in enumerate(context.blocks):
             check_fits(self, 'rank', block.width)
             name = f'stage{block.stage}_width{block.width}'
             if name not in shared:
                 module = ReinShared(block.width, self.scale, self.zero_init)
-                shared[name] = site.share(name, module)
+                shared[name] = context.share(name, module)
             adapter = ReinAdapter(block.width, self.tokens, self.rank, patch, shared[name])
-            site.put(index, 'after_block', adapter)
+            context.put(index, 'after_block', adapter)
         return ()

@@ -34,7 +34,7 @@ from mmsigma.models.tuners.base import (
     check_scale,
     per_stage,
 )
-from mmsigma.models.tuners.injection import Site, resolve_positions
+from mmsigma.models.tuners.injection import InjectionContext, resolve_positions
 from mmsigma.registry import TUNERS
 
 GATES = ('channel', 'spatial', 'static', 'mean')
@@ -103,7 +103,7 @@ class ScaleAdaptiveFusion(nn.Module):
             return self.logits.softmax(dim=0)
         return z.new_full((len(self.scales), z.shape[-1]), 1 / len(self.scales))
 
-    def fold(self) -> None:
+    def merge(self) -> None:
         """Sum the kernels that a static or mean gate weighs: one is left, the largest."""
         kernel, bias = one_kernel(self._convs(), self.weights(self.mix.weight))
         largest = kernel.shape[-1]
@@ -303,23 +303,23 @@ class SIGMA(Tuner):
         self.position = resolve_positions(self.position)
         self.blocks = None if self.blocks is None else tuple(self.blocks)
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter at every chosen position of every chosen block."""
-        depth = len(site.blocks)
+        depth = len(context.blocks)
         chosen = range(depth) if self.blocks is None else self.blocks
-        inner = per_stage(self, 'bottleneck', site.blocks)
+        inner = per_stage(self, 'bottleneck', context.blocks)
         for index in resolve_indices(chosen, depth, 'SIGMA blocks'):
-            block = site.blocks[index]
+            block = context.blocks[index]
             for position in self.position:
-                adapter = SIGMAAdapter(block.width, inner[index], site.class_token, self)
-                site.put(index, position, adapter)
+                adapter = SIGMAAdapter(block.width, inner[index], context.class_token, self)
+                context.put(index, position, adapter)
         return ()
 
-    def merge(self, site: Site) -> dict[str, Any]:
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
         """Sum the kernels that a fixed gate weighs, and take the scale into Up.
 
         Raises:
-            InvalidSettingError: The gate depends on the image, or nothing is left to fold.
+            InvalidSettingError: The gate depends on the image, or nothing is left to merge.
         """
         fused = self.fusion == 'adaptive'
         if fused and self.gate in ('channel', 'spatial'):
@@ -331,12 +331,12 @@ class SIGMA(Tuner):
         if fused:
             left |= {'gate': 'mean', 'kernel_sizes': [max(self.kernel_sizes)]}
         if SIGMA(**{k: v for k, v in left.items() if k != 'type'}) == self:
-            raise InvalidSettingError('SIGMA does not merge: no kernels to sum, no scale to fold.')
-        for places in site.adapters.at.values():
+            raise InvalidSettingError('SIGMA does not merge: no kernels to sum, no scale to merge.')
+        for places in context.adapters.at.values():
             for module in cast(nn.ModuleDict, places).values():
                 adapter = cast(SIGMAAdapter, module)
                 if adapter.fusion is not None:
-                    adapter.fusion.fold()
+                    adapter.fusion.merge()
                 scale: Any = adapter.scale
                 adapter.up.weight.mul_(scale[:, None] if isinstance(scale, Tensor) else scale)
                 adapter.up.bias.mul_(scale)

@@ -4,7 +4,7 @@ Behind the patch embedding, every Linear layer and every norm of the blocks, and
 
     y <- gamma * y + beta        one gamma and one beta per channel
 
-Behind a Linear layer, a convolution or a norm this folds into weight and bias.
+Behind a Linear layer, a convolution or a norm this merges into weight and bias.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.tuners.base import Tuner
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import NORMS, final_norms
 from mmsigma.registry import TUNERS
 
@@ -67,10 +67,10 @@ class SSF(Tuner):
         if not number or not 0 <= std < math.inf:
             raise InvalidSettingError(f'SSF std is a finite number >= 0; given: {std!r}.')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put a scale and a shift behind each layer."""
-        trunk: Any = site.trunk
-        for path, layer, parent in _layers(site):
+        trunk: Any = context.trunk
+        for path, layer, parent in _layers(context):
             if not trunk.calls(path):
                 raise InvalidSettingError(
                     f'SSF cannot scale {path} of this trunk: {type(parent).__name__} reads its '
@@ -80,17 +80,17 @@ class SSF(Tuner):
             weight = next(layer.parameters(recurse=False))
             two_d = isinstance(layer, nn.Conv2d) or type(layer).__name__.endswith('2d')
             adapter = ScaleShift(len(weight), 1 if two_d else -1, self.std)
-            site.put_behind(layer, path.replace('.', '_'), adapter)
+            context.put_output_hook(layer, path.replace('.', '_'), adapter)
         return ()
 
-    def merge(self, site: Site) -> dict[str, Any]:
-        """Fold every scale and shift into the layer before it: gamma W and gamma b + beta.
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Merge every scale and shift into the layer before it: gamma W and gamma b + beta.
 
         Raises:
             InvalidSettingError: A layer without a bias, which the trunk's own model could not load
                 with one.
         """
-        scaled: list[tuple[str, Any, Any]] = list(site.behind())
+        scaled: list[tuple[str, Any, Any]] = list(context.output_hooks())
         # RMS norms have no such attribute at all.
         biases = {path: getattr(layer, 'bias', None) for path, layer, _ in scaled}
         bare = [path for path, _, adapter in scaled if biases[path] is None and adapter.beta.any()]
@@ -106,16 +106,16 @@ class SSF(Tuner):
             bias = biases[path]
             if bias is not None:
                 bias.mul_(adapter.gamma).add_(adapter.beta)
-        site.clear_behind()
+        context.remove_output_hooks()
         return {'type': 'Frozen'}
 
 
-def _layers(site: Site) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+def _layers(context: InjectionContext) -> Iterator[tuple[str, nn.Module, nn.Module]]:
     """Name, layer and parent of what SSF scales: in the patch embedding, the blocks, at the end."""
-    inside = {id(m) for block in site.blocks for m in block.module.modules()}
-    ends = {id(m) for m in final_norms(site)}
-    for path, module in site.trunk.named_modules():
-        parent = site.trunk.get_submodule(path.rpartition('.')[0])
+    inside = {id(m) for block in context.blocks for m in block.module.modules()}
+    ends = {id(m) for m in final_norms(context)}
+    for path, module in context.trunk.named_modules():
+        parent = context.trunk.get_submodule(path.rpartition('.')[0])
         own = list(module.parameters(recurse=False))
         scaled = bool(own) and isinstance(module, (nn.Linear, *NORMS))
         embeds = isinstance(module, nn.Conv2d) and 'patch_embed' in path

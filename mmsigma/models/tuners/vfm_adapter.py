@@ -32,7 +32,7 @@ from mmsigma.models.tuners.base import (
     check_scale,
     check_widest,
 )
-from mmsigma.models.tuners.injection import Borrowed, Site
+from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
 from mmsigma.registry import TUNERS
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
@@ -79,8 +79,8 @@ class VFMAdapterModule(nn.Module):
         scale: float,
         dropout: float,
         zero_init: bool,
-        norm: Borrowed,
-        hyper: Borrowed,
+        norm: ModuleReference,
+        hyper: ModuleReference,
     ) -> None:
         super().__init__()
         self.norm = norm
@@ -127,7 +127,7 @@ class VFMAdapter(Tuner):
             zero, or a dropout outside [0, 1).
     """
 
-    unfoldable: ClassVar[str] = 'its kernels are generated anew for each image'
+    unmergeable: ClassVar[str] = 'its kernels are generated anew for each image'
 
     bottleneck: int = 64
     rank: int = 8
@@ -143,16 +143,16 @@ class VFMAdapter(Tuner):
         check_dropout(self)
         check_flags(self, 'zero_init')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one bypass beside each branch of every block.
 
         Raises:
             InvalidSettingError: A bottleneck wider than any block, or blocks that do not begin
                 their branches with a norm.
         """
-        hyper = site.share('hyper', Hypernetwork(self.bottleneck, self.rank))
-        check_widest(self, 'bottleneck', site.blocks)
-        for index, block in enumerate(site.blocks):
+        hyper = context.share('hyper', Hypernetwork(self.bottleneck, self.rank))
+        check_widest(self, 'bottleneck', context.blocks)
+        for index, block in enumerate(context.blocks):
             for position in POSITIONS:
                 adapter = VFMAdapterModule(
                     block.width,
@@ -160,8 +160,8 @@ class VFMAdapter(Tuner):
                     self.scale,
                     self.dropout,
                     self.zero_init,
-                    site.norm(index, position),
+                    context.norm(index, position),
                     hyper,
                 )
-                site.put(index, position, adapter)
+                context.put(index, position, adapter)
         return ()

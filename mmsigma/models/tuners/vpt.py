@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.base import Tuner, check_count, check_dropout, check_flags
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
 
@@ -68,7 +68,7 @@ class VPT(Tuner):
             take no further tokens.
     """
 
-    unfoldable: ClassVar[str] = 'its prompts are further tokens, which no layer holds'
+    unmergeable: ClassVar[str] = 'its prompts are further tokens, which no layer holds'
 
     prompts: int = 50
     deep: bool = True
@@ -80,13 +80,13 @@ class VPT(Tuner):
         check_dropout(self)
         check_flags(self, 'deep')
 
-    def attach(self, site: Site) -> Iterable[nn.Parameter]:
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put prompts before the first block, or before each."""
-        first = site.blocks[0]
+        first = context.blocks[0]
         # As uniform Xavier has it for the patch embedding.
         bound = math.sqrt(6 / (3 * first.stride**2 + first.width))
-        for index, block in enumerate(site.blocks if self.deep else site.blocks[:1]):
+        for index, block in enumerate(context.blocks if self.deep else context.blocks[:1]):
             replaced = self.prompts if index else 0
             prompts = Prompts(self.prompts, block.width, bound, replaced, self.dropout)
-            site.put_prompts(index, prompts)
+            context.put_prompts(index, prompts)
         return ()

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from mmsigma.checkpoint.merge import merge
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_checkpointing import recomputed
-from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.execution.activation_checkpointing import checkpointed
+from mmsigma.models.execution.activation_memory import activation_bytes
 from mmsigma.models.tuners.injection import AdapterBank
 from tests.tiny import TRUNKS, TUNERS, backbone, carries, images, loss, same, shake
 
@@ -118,16 +118,16 @@ def test_gradients_of_the_images() -> None:
 def test_it_keeps_less(tuner: str, trunk: str) -> None:
     first, second = pair(tuner, trunk)
     given = images(trunk)
-    assert kept(second, given) < 0.5 * kept(first, given)
+    assert activation_bytes(second, given) < 0.5 * activation_bytes(first, given)
 
 
 def test_of_a_block_it_keeps_the_input_alone() -> None:
     own = backbone('registers', 'SIGMA', with_cp=True).train()
-    tokens, flow = own.trunk.embed(images('registers'))
+    tokens, state = own.trunk.embed(images('registers'))
     block = own.trunk.blocks()[0]
     tokens.requires_grad_()
-    before = kept(lambda: backbone_without(own).run(0, block, tokens, flow)[0])
-    assert kept(lambda: own.adapters.run(0, block, tokens, flow)[0]) < 1024 < before
+    before = activation_bytes(lambda: backbone_without(own).run(0, block, tokens, state)[0])
+    assert activation_bytes(lambda: own.adapters.run(0, block, tokens, state)[0]) < 1024 < before
 
 
 def backbone_without(own: AdaptedBackbone) -> AdapterBank:
@@ -184,7 +184,7 @@ def test_batch_norms_move_once() -> None:
         torch.manual_seed(0)
         norm = nn.BatchNorm2d(3)
         given = torch.randn(2, 3, 4, 4, requires_grad=True)
-        out = recomputed(norm, norm, given) if again else norm(given)
+        out = checkpointed(norm, norm, given) if again else norm(given)
         out.pow(3).sum().backward()
         assert given.grad is not None
         return norm, given.grad

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_memory import kept, saved
+from mmsigma.models.execution.activation_memory import activation_bytes, saved
 from tests.tiny import TRUNKS, TUNERS, backbone, carries, images
 
 SPREAD = ['registers', 'dinov3', 'beit', 'swin', 'hiera', 'hieradet', 'convnext']
@@ -30,7 +30,7 @@ def test_frozen_keeps_nothing(trunk: str) -> None:
     assert not saved(own, given)
     assert not any(m.requires_grad for m in own(given))
     own(given)  # what is prepared once for an image size is there now
-    assert kept(own, given) == 0
+    assert activation_bytes(own, given) == 0
     seen = Seen(own)
     own(given)
     assert seen.on and not any(seen.on)
@@ -100,11 +100,11 @@ def test_what_a_frozen_block_keeps() -> None:
     """Ten tensors as wide as the stream: x, q, k, v, the attended, y, and four in the MLP."""
     own = backbone('siglip', 'Frozen')
     block = own.trunk.blocks()[0]
-    tokens, flow = own.trunk.embed(images('siglip'))
+    tokens, state = own.trunk.embed(images('siglip'))
     tokens.requires_grad_()
 
     def run() -> Tensor:
-        return own.adapters.run(0, block, tokens, flow)[0]
+        return own.adapters.run(0, block, tokens, state)[0]
 
     wide = tokens.numel() * 4
     # Statistics of two norms, and one number for each token and head.
@@ -122,5 +122,5 @@ def test_low_precision_keeps_no_copies_of_weights() -> None:
         own = backbone('siglip', 'SIGMA', autocast='bfloat16', trunk_options={'dtype': dtype})
         block = own.trunk.blocks()[1].module
         linears = sum(m.weight.numel() for m in block.modules() if isinstance(m, nn.Linear))
-        found[dtype] = kept(own, images('siglip'))
+        found[dtype] = activation_bytes(own, images('siglip'))
     assert found['float32'] - found['bfloat16'] >= 2 * linears

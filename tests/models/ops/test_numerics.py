@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmsigma.models.execution.activation_checkpointing import recomputed
+from mmsigma.models.execution.activation_checkpointing import checkpointed
 from mmsigma.models.execution.compiled import Compiled
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.sigma import FORMS, GATES
@@ -36,7 +36,7 @@ def called(own: nn.Module, given: Tensor) -> Tensor:
 
 
 def again(own: nn.Module, given: Tensor) -> Tensor:
-    return recomputed(own, own, given, LAYOUT)
+    return checkpointed(own, own, given, LAYOUT)
 
 
 @cache

@@ -13,7 +13,7 @@ from mmsigma import dependencies
 from mmsigma.checkpoint.merge import merge
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.execution.activation_memory import activation_bytes
 from mmsigma.models.trunks.int8 import Int8Linear
 from tests.models.trunks.test_dtype import SPREAD as KINDS
 from tests.models.trunks.test_dtype import stored
@@ -121,7 +121,9 @@ def test_no_weight_in_floating_point_is_kept(with_cp: bool) -> None:
     """As much is kept as of a float32 trunk, besides its weights."""
     whole = stored('float32', with_cp=with_cp).train()
     own = stored('int8', with_cp=with_cp).train()
-    assert kept(own, images('registers')) == kept(whole, images('registers'))
+    assert activation_bytes(own, images('registers')) == activation_bytes(
+        whole, images('registers')
+    )
 
 
 @pytest.mark.parametrize('tuner', ['SIGMA', 'BitFit', 'HFPeft'])

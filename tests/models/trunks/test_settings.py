@@ -115,17 +115,17 @@ def test_contract(trunk: str) -> None:
     assert [b.stage for b in blocks] == sorted(b.stage for b in blocks)
     if blocks[0].attention is None:
         return
-    tokens, flow = own.embed(own.pad(images(trunk, 2 * own.patch, 3 * own.patch)))
-    assert flow.layout.prefix == tiny.prefix
-    assert flow.layout.class_token == own.has_class_token == tiny.class_token
+    tokens, state = own.embed(own.pad(images(trunk, 2 * own.patch, 3 * own.patch)))
+    assert state.layout.prefix == tiny.prefix
+    assert state.layout.class_token == own.has_class_token == tiny.class_token
     for block in blocks:
         if block.enter is not None:
-            tokens, flow = block.enter(tokens, flow)
+            tokens, state = block.enter(tokens, state)
         # Branches, without the identity: an adapter can sit on either.
-        base, branch, flow = block.attention(tokens, flow)
+        base, branch, state = block.attention(tokens, state)
         y = base + branch
-        z = y + block.mlp(y, flow)
-        area = flow.layout.height * flow.layout.width
+        z = y + block.mlp(y, state)
+        area = state.layout.height * state.layout.width
         assert z.shape == (2, tiny.prefix + area, block.width)
         assert not torch.allclose(z, base)
         tokens = z

@@ -230,12 +230,12 @@ def test_sam_without_position_embeddings_and_with_layer_scale() -> None:
     model.load_state_dict(own.model.state_dict())
     x = images('sam', 48, 96)
     with torch.no_grad():
-        tokens, flow = own.embed(x)
+        tokens, state = own.embed(x)
         for block, expected in zip(own.blocks(), every_block('sam', model, x), strict=True):
-            base, branch, flow = block.attention(tokens, flow)
+            base, branch, state = block.attention(tokens, state)
             tokens = base + branch
-            tokens = tokens + block.mlp(tokens, flow)
-            assert torch.equal(flow.layout.to_map(tokens), expected)
+            tokens = tokens + block.mlp(tokens, state)
+            assert torch.equal(state.layout.to_map(tokens), expected)
 
 
 # --- The published architectures. ---

@@ -86,13 +86,13 @@ def attended(attn: Any, tokens: Tensor, prefix: int, width: int, side: int | Non
 @torch.no_grad()
 def by_hand(own: AdaptedBackbone, x: Tensor, sides: list[int | None]) -> list[Tensor]:
     trunk: Any = own.trunk
-    tokens, flow = trunk.embed(trunk.pad(x))
+    tokens, state = trunk.embed(trunk.pad(x))
     found = []
     for index, (block, side) in enumerate(zip(trunk.model.blocks, sides, strict=True)):
         post = not hasattr(block, 'ls1')
 
         def attend(y: Tensor, block: Any = block, side: int | None = side) -> Tensor:
-            layout = flow.layout
+            layout = state.layout
             return torch.stack(
                 [attended(block.attn, image, layout.prefix, layout.width, side) for image in y]
             )
@@ -104,7 +104,7 @@ def by_hand(own: AdaptedBackbone, x: Tensor, sides: list[int | None]) -> list[Te
             tokens = tokens + block.ls1(attend(block.norm1(tokens)))
             tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
         rows, columns = (-(-length // trunk.patch) for length in x.shape[-2:])
-        found.append(flow.layout.to_map(trunk.norm(tokens, index))[..., :rows, :columns])
+        found.append(state.layout.to_map(trunk.norm(tokens, index))[..., :rows, :columns])
     return found
 
 

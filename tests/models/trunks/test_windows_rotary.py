@@ -59,14 +59,14 @@ def masked(attn: Any, tokens: Tensor, width: int, prefix: int, side: int, rope: 
 def test_windows_are_masks(trunk: str, grid: tuple[int, int], batch: int, prompts: int) -> None:
     own = windowed(trunk).double().trunk
     (height, width), patch = grid, own.patch
-    _, flow = own.embed(images(trunk, height * patch, width * patch, batch).double())
-    prefix = flow.layout.prefix + prompts
-    flow = replace(flow, layout=replace(flow.layout, prefix=prefix))
+    _, state = own.embed(images(trunk, height * patch, width * patch, batch).double())
+    prefix = state.layout.prefix + prompts
+    state = replace(state, layout=replace(state.layout, prefix=prefix))
     torch.manual_seed(0)
     tokens = torch.randn(batch, prefix + height * width, 32, dtype=torch.float64)
     for index, block in enumerate(own.blocks()):
         module: Any = block.module
-        rope = flow.shared
+        rope = state.shared
         if rope is not None:
             rope = rope[index] if own.model.rope_mixed else rope
             still = torch.zeros_like(rope[..., :prompts, :])
@@ -77,7 +77,7 @@ def test_windows_are_masks(trunk: str, grid: tuple[int, int], batch: int, prompt
         else:
             expected = masked(module.attn, module.norm1(tokens), width, prefix, 3, rope)
             expected = expected if module.gamma_1 is None else module.gamma_1 * expected
-        base, branch, _ = block.attention(tokens, flow)  # type: ignore[misc]
+        base, branch, _ = block.attention(tokens, state)  # type: ignore[misc]
         assert torch.equal(base, tokens)
         assert (branch - expected).abs().max() <= 1e-9 * expected.abs().max()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.injection import Borrowed
+from mmsigma.models.tuners.injection import ModuleReference
 from tests.tiny import images, same, shake
 
 WIDTH = 6
@@ -119,9 +119,9 @@ def check_dropout(adapter: nn.Module) -> None:
         assert not torch.equal(adapter(tokens, layout), adapter(tokens, layout))
 
 
-def norm() -> Borrowed:
+def norm() -> ModuleReference:
     """A trunk's norm, all random."""
-    return Borrowed(random(nn.LayerNorm(WIDTH, eps=1e-3)).requires_grad_(False))
+    return ModuleReference(random(nn.LayerNorm(WIDTH, eps=1e-3)).requires_grad_(False))
 
 
 def places(own: AdaptedBackbone) -> dict[str, list[str]]:

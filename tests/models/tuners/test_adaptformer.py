@@ -49,8 +49,8 @@ def test_one_per_block_on_what_the_mlp_branch_begins_with() -> None:
     adapter.register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
     with torch.no_grad():
         own(images())
-        tokens, flow = own.trunk.embed(images())
-        base, branch, _ = block.attention(tokens, flow)
+        tokens, state = own.trunk.embed(images())
+        base, branch, _ = block.attention(tokens, state)
     assert torch.equal(read[0], base + branch)  # not normed
 
 

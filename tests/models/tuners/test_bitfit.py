@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmsigma.models.tuners.bitfit import BitFit
-from mmsigma.models.tuners.injection import AdapterBank, Site
+from mmsigma.models.tuners.injection import AdapterBank, InjectionContext
 from tests.tiny import TRUNKS, backbone, images, loss
 
 
@@ -30,7 +30,7 @@ class Windowed(nn.Module):
 
 def test_a_bias_is_what_a_module_calls_bias() -> None:
     trunk = Windowed()
-    chosen = list(BitFit().attach(Site(trunk, [], False, AdapterBank())))
+    chosen = list(BitFit().attach(InjectionContext(trunk, [], False, AdapterBank())))
     names = {id(p): name for name, p in trunk.named_parameters()}
     assert sorted(names[id(p)] for p in chosen) == [
         'bias',

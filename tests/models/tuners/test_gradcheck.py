@@ -15,7 +15,7 @@ from mmsigma import registry
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.ops.depthwise import FORMS
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.injection import Behind
+from mmsigma.models.tuners.injection import OutputHook
 from mmsigma.models.tuners.sigma import FUSIONS, GATES, MODULATIONS, PREFIX_TOKENS
 from tests.tiny import shake
 
@@ -87,7 +87,7 @@ def calls(own: AdaptedBackbone) -> Iterator[tuple[str, nn.Module, Call, tuple[in
             yield f'{index}.{position}', module, call, (2, prefix + 4, WIDTH)
     for name, layer in own.trunk.named_modules():
         for hook in layer._forward_hooks.values():
-            if isinstance(hook, Behind):
+            if isinstance(hook, OutputHook):
                 width = len(cast(Tensor, layer.weight))
                 image = isinstance(layer, nn.Conv2d)
                 yield name, hook.adapter, hook.adapter, (2, width, 1, 2) if image else (2, 2, width)

@@ -8,8 +8,13 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError
 from mmsigma.models.trunks.block import Block, residual, resolve_indices
-from mmsigma.models.trunks.tokens import Flow, TokenLayout
-from mmsigma.models.tuners.injection import POSITIONS, AdapterBank, Site, resolve_positions
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
+from mmsigma.models.tuners.injection import (
+    POSITIONS,
+    AdapterBank,
+    InjectionContext,
+    resolve_positions,
+)
 
 LAYOUT = TokenLayout(1, 3)
 
@@ -68,9 +73,9 @@ def test_order_of_positions(positions: tuple[str, ...]) -> None:
         bank.put(6, position, Stub(99.0, log))  # another block's: not run
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
     block = Block(nn.Identity(), 4, residual(attention), lambda y, _: mlp(y))
-    flow = Flow(LAYOUT)
-    out, behind = bank.run(5, block, x, flow)
-    assert behind is flow
+    state = TokenState(LAYOUT)
+    out, behind = bank.run(5, block, x, state)
+    assert behind is state
     expected, reads = by_hand(x, stubs)
     assert torch.allclose(out, expected, rtol=0, atol=1e-14)
     order = [p for p in reads if p in positions]
@@ -88,30 +93,30 @@ def test_blocks_that_pool(positions: tuple[str, ...]) -> None:
     for position, stub in stubs.items():
         bank.put(0, position, stub)
 
-    def pool(x: Tensor, flow: Flow) -> tuple[Tensor, Tensor, Flow]:
+    def pool(x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
         base = x.amax(1, keepdim=True)
-        return base, attention(base), Flow(pooled, 'rope')
+        return base, attention(base), TokenState(pooled, 'rope')
 
-    def after(y: Tensor, flow: Flow) -> Tensor:
-        assert flow == Flow(pooled, 'rope')
+    def after(y: Tensor, state: TokenState) -> Tensor:
+        assert state == TokenState(pooled, 'rope')
         return mlp(y)
 
     x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
-    out, flow = bank.run(0, Block(nn.Identity(), 4, pool, after), x, Flow(LAYOUT, 'rope'))
-    assert flow == Flow(pooled, 'rope')
+    out, state = bank.run(0, Block(nn.Identity(), 4, pool, after), x, TokenState(LAYOUT, 'rope'))
+    assert state == TokenState(pooled, 'rope')
     assert torch.allclose(out, by_hand(x.amax(1, keepdim=True), stubs)[0], rtol=0, atol=1e-14)
     assert all(layout is pooled for _, _, layout in log)
 
 
 def test_undivided_blocks_have_one_place() -> None:
     blocks = [Block(nn.Tanh(), 4, None, None)]
-    site = Site(nn.Identity(), blocks, False, AdapterBank())
-    site.put(0, 'after_block', nn.Identity())
+    context = InjectionContext(nn.Identity(), blocks, False, AdapterBank())
+    context.put(0, 'after_block', nn.Identity())
     for position in POSITIONS[1:]:
         with pytest.raises(InvalidSettingError, match=f"Tanh.*after_block, not '{position}'"):
-            site.put(0, position, nn.Identity())
+            context.put(0, position, nn.Identity())
     with pytest.raises(InvalidSettingError, match='whole'):
-        site.adapters.run(0, blocks[0], torch.zeros(1, 3, 4), Flow(LAYOUT))
+        context.adapters.run(0, blocks[0], torch.zeros(1, 3, 4), TokenState(LAYOUT))
 
 
 def test_every_position_matters() -> None:

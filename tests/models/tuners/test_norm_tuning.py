@@ -8,7 +8,7 @@ from timm.layers.grn import GlobalResponseNorm
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.models.tuners.injection import AdapterBank, Site
+from mmsigma.models.tuners.injection import AdapterBank, InjectionContext
 from mmsigma.models.tuners.norm_tuning import NormTuning
 from tests.tiny import TRUNKS, backbone, images, loss
 
@@ -42,7 +42,7 @@ class Named(nn.Module):
 
 
 def attach(trunk: nn.Module) -> list[str]:
-    chosen = {id(p) for p in NormTuning().attach(Site(trunk, [], False, AdapterBank()))}
+    chosen = {id(p) for p in NormTuning().attach(InjectionContext(trunk, [], False, AdapterBank()))}
     return [name for name, p in trunk.named_parameters() if id(p) in chosen]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.injection import Borrowed
+from mmsigma.models.tuners.injection import ModuleReference
 from mmsigma.models.tuners.rein import Rein, ReinAdapter, ReinShared
 from tests.models.tuners import loops
 from tests.models.tuners.loops import linear, softmax
@@ -23,7 +23,7 @@ TOKENS, RANK = 5, 2
 
 def make() -> tuple[ReinAdapter, ReinShared]:
     shared = loops.random(ReinShared(loops.WIDTH, 0.001, False))
-    adapter = ReinAdapter(loops.WIDTH, TOKENS, RANK, 16, Borrowed(shared))
+    adapter = ReinAdapter(loops.WIDTH, TOKENS, RANK, 16, ModuleReference(shared))
     return loops.random(adapter), shared
 
 

@@ -15,7 +15,7 @@ from mmsigma.errors import InvalidSettingError, UnknownNameError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks.block import Block, residual
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.injection import Site
+from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.sigma import SIGMA
 from tests.tiny import backbone, images, same, shake, sigma
 
@@ -39,12 +39,12 @@ class Recorder(dict):
 
 def attach(tuner: SIGMA, blocks: list[Block], class_token: bool = False) -> Recorder:
     recorder = Recorder()
-    assert not list(tuner.attach(Site(nn.Identity(), blocks, class_token, recorder)))
+    assert not list(tuner.attach(InjectionContext(nn.Identity(), blocks, class_token, recorder)))
     return recorder
 
 
 def block(width: int = WIDTH, stage: int = 0) -> Block:
-    steps = residual(nn.Identity()), lambda y, flow: y
+    steps = residual(nn.Identity()), lambda y, state: y
     return Block(nn.Identity(), width, *steps, stage)
 
 

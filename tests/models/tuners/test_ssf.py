@@ -1,4 +1,4 @@
-"""SSF: what it scales, the formula, and that it folds."""
+"""SSF: what it scales, the formula, and that it merges."""
 
 import pytest
 import torch

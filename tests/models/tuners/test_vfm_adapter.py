@@ -7,7 +7,7 @@ import torch
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.injection import Borrowed
+from mmsigma.models.tuners.injection import ModuleReference
 from mmsigma.models.tuners.vfm_adapter import Hypernetwork, VFMAdapter, VFMAdapterModule
 from tests.models.tuners import loops
 from tests.models.tuners.loops import convolve, linear, quick_gelu
@@ -21,7 +21,7 @@ def make(
 ) -> tuple[VFMAdapterModule, Hypernetwork]:
     hyper = loops.random(Hypernetwork(BOTTLENECK, RANK))
     settings = (loops.WIDTH, BOTTLENECK, scale, dropout, zero_init)
-    return VFMAdapterModule(*settings, loops.norm(), Borrowed(hyper)), hyper
+    return VFMAdapterModule(*settings, loops.norm(), ModuleReference(hyper)), hyper
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.3])

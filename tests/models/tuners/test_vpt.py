@@ -28,8 +28,8 @@ def test_by_hand(trunk: str, deep: bool) -> None:
     x = images(trunk).double()
     learned = [own.adapters.at[k]['prompts'].tokens[0] for k in own.adapters.at]
     assert len(learned) == (2 if deep else 1)
-    tokens, flow = own.trunk.embed(x)
-    prefix = flow.layout.prefix
+    tokens, state = own.trunk.embed(x)
+    prefix = state.layout.prefix
     with torch.no_grad():
         for image, first, last in zip(tokens, *own(x), strict=True):
             rows = list(image)
@@ -38,8 +38,8 @@ def test_by_hand(trunk: str, deep: bool) -> None:
                     behind = rows[prefix + (3 if i else 0) :]
                     rows = rows[:prefix] + list(learned[i]) + behind
                 stacked = torch.stack(rows)[None]
-                base, branch, _ = block.attention(stacked, flow)
-                rows = list((base + branch + block.mlp(base + branch, flow))[0])
+                base, branch, _ = block.attention(stacked, state)
+                rows = list((base + branch + block.mlp(base + branch, state))[0])
                 grid = torch.stack(rows[prefix + 3 :])[None]
                 expected = own.trunk.norm(grid, i)[0].T.reshape(32, 4, 4)
                 assert torch.allclose((first, last)[i], expected, rtol=0, atol=1e-10)

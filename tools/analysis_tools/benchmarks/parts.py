@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import backbones, measure
-from mmsigma.apis.shared_forward import one_pass, shared_blocks
+from mmsigma.apis.shared_forward import shared_blocks, shared_forward
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.execution.activation_memory import activation_bytes
 from mmsigma.models.ops.depthwise import FORMS
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.mona import MonaAdapter
@@ -99,7 +99,7 @@ def one_by_one(models: list[AdaptedBackbone], image: Tensor) -> None:
 
 def together(models: list[AdaptedBackbone], image: Tensor) -> None:
     """Every backbone on the image, in one pass of their trunk."""
-    with one_pass(models):
+    with shared_forward(models):
         one_by_one(models, image)
 
 
@@ -124,8 +124,8 @@ def precision(args: argparse.Namespace, report: measure.Row) -> Iterator[str]:
                 'error': f'{100 * error:.2g} %',
                 'frozen': sum(size for size, trains in sizes if not trains),  # scales of int8, too
                 'trained': sum(size for size, trains in sizes if trains),
-                'kept': kept(model, image),
-                'with_cp': kept(make(with_cp=True), image),
+                'kept': activation_bytes(model, image),
+                'with_cp': activation_bytes(make(with_cp=True), image),
             }
     report['rows'] = rows = backbones.timed(args, models, image)
     first = next(iter(rows.values()))

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks import backbones, measure
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_memory import kept
+from mmsigma.models.execution.activation_memory import activation_bytes
 
 VARIANTS: dict[str, dict[str, Any]] = {
     'full': dict(type='Full'),
@@ -98,7 +98,7 @@ def _count(model: AdaptedBackbone, images: Tensor) -> dict[str, int]:
         return maps
 
     with measure.operations() as operations:
-        found = kept(forward)
+        found = activation_bytes(forward)
         torch.stack([m.square().mean() for m in maps]).sum().backward()
     model.zero_grad(set_to_none=True)
     parameters = list(model.parameters())

@@ -16,8 +16,8 @@ def positions(trunk: Trunk, height: int, width: int) -> Tensor:
     x = torch.zeros(1, 3, height * trunk.patch, width * trunk.patch)
     model = trunk.model
     with torch.no_grad():
-        tokens, flow = trunk.embed(x)
-        return flow.layout.to_map(tokens) - model.patch_embed(x).permute(0, 3, 1, 2)
+        tokens, state = trunk.embed(x)
+        return state.layout.to_map(tokens) - model.patch_embed(x).permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize('size', [(4, 4), (2, 2), (3, 8), (7, 5)])

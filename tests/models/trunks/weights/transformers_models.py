@@ -376,9 +376,9 @@ def difference(case: Case, model: Any, trunk: Any, images: Tensor) -> float:
             [ours] = trunk.maps(images, AdapterBank(), [last])
             assert ours.shape == theirs.movedim(-1, 1).shape
             return (ours - theirs.movedim(-1, 1)).abs().max().item()
-        tokens, flow = trunk.embed(images)
+        tokens, state = trunk.embed(images)
         for index, block in enumerate(trunk.blocks()):
-            tokens, flow = AdapterBank().run(index, block, tokens, flow)
+            tokens, state = AdapterBank().run(index, block, tokens, state)
         ours = trunk.norm(tokens, index)
     assert ours.shape == theirs.shape
     return (ours - theirs).abs().max().item()
