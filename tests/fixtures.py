@@ -22,6 +22,14 @@ LEAF = ROOT / 'configs/camvid/sigma_dinov2-s_fcn_camvid-308x224.py'
 MODEL = 'vit_small_patch14_dinov2'
 TINY = dict(embed_dim=32, depth=4, num_heads=2, img_size=56)
 COUNTS = dict(train=6, val=3, test=2)
+# What configs/_base_/runtime guards every run with.
+HOOKS = {
+    f'mmsigma.{name}Hook'
+    for name in (
+        'StepSeed', 'NonFiniteLoss', 'LabelCheck', 'CheckpointGuard', 'PendingValidation', 'Stop',
+        'MeanLoss', 'SameBuffers', 'RankCheck',
+    )
+}  # fmt: skip
 
 # The real leaf, at sizes that take milliseconds. Four blocks, so that four maps come out.
 CONFIG = """

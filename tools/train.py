@@ -35,7 +35,6 @@ def main() -> None:
     from mmsigma.engine.hooks.atomic_checkpoint import latest
 
     config = launch.load_config(args)
-    launch.add_training_hooks(config)
     if args.amp:
         wrapper = config.optim_wrapper
         if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):

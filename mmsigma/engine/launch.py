@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import shutil
 import sys
@@ -33,11 +34,17 @@ if TYPE_CHECKING:
 
     from mmsigma.engine.distributed.runner import Runner, StrategyRunner
 
-GUARD = 'CheckpointGuardHook'
-# Added to every training, so that no config need name them and none differs by them.
-_TRAINING_HOOKS = ('PendingValidationHook', 'StopHook')
-# Added to every run of several processes.
-_JOB_HOOKS = ('MeanLossHook', 'SameBuffersHook', 'RankCheckHook')
+# What a run should have and a config of one's own may lack, and why.
+_HOOKS = {'CheckpointGuardHook': 'a checkpoint that fits in part is loaded in part'}
+_TRAINING_HOOKS = {
+    'StopHook': 'a run that is stopped loses the steps since its last checkpoint',
+    'PendingValidationHook': 'a killed run may lack a validation',
+}
+_JOB_HOOKS = {
+    'MeanLossHook': 'the log has the losses of process 0',
+    'SameBuffersHook': 'processes evaluate with batch norms of their own',
+    'RankCheckHook': 'processes with fewer steps than others hang',
+}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
 PARTS = ('trunk', 'tuner', 'head')
@@ -109,7 +116,7 @@ def read_options(options: Iterable[str]) -> dict[str, Any]:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config of a command line, with mmsigma's registries and checkpoint guard in place.
+    """The config of a command line.
 
     Args:
         args: What the arguments of :func:`add_arguments`, and maybe :func:`add_parts`, were given.
@@ -150,8 +157,6 @@ def load_config(args: argparse.Namespace) -> Config:
         config.work_dir = args.work_dir
     elif not config.get('work_dir'):
         config.work_dir = str(Path('work_dirs') / Path(config.filename).stem)
-    _add_plugin(config)
-    _group_parameters(config)
     return config
 
 
@@ -195,43 +200,30 @@ def _check_override(config: Config, key: str) -> None:
             return
 
 
-def _add_plugin(config: Config) -> None:
-    """Import mmsigma and guard checkpoints, also where a user's own config forgot to."""
-    from mmengine.config import ConfigDict
+def _warn_of_missing(config: Config, trains: bool) -> None:
+    """Say what a config lacks that ``configs/_base_`` would give it; what it says is what runs."""
+    from mmengine.logging import print_log
 
-    imports = config.get('custom_imports') or ConfigDict(imports=[])
-    names = [imports['imports']] if isinstance(imports['imports'], str) else imports['imports']
-    if 'mmsigma' not in names:
-        config.custom_imports = ConfigDict(
-            imports=[*names, 'mmsigma'],
-            allow_failed_imports=imports.get('allow_failed_imports', False),
+    needed = {
+        **_HOOKS,
+        **(_TRAINING_HOOKS if trains else {}),
+        **(_JOB_HOOKS if config.launcher != 'none' else {}),
+    }
+    lacks = [f'{name} ({why})' for name, why in needed.items() if not has_hook(config, name)]
+    wrapper = config.get('optim_wrapper') or {}
+    if trains and wrapper.get('paramwise_cfg') and 'constructor' not in wrapper:
+        lacks.append(
+            "optim_wrapper.constructor='mmsigma.GroupedOptimWrapperConstructor' (few groups of "
+            'parameters, a faster optimiser)'
         )
-    if not has_hook(config, GUARD):
-        config.custom_hooks = [
-            *(config.get('custom_hooks') or []),
-            ConfigDict(type=f'mmsigma.{GUARD}'),
-        ]
-
-
-def _group_parameters(config: Config) -> None:
-    """One group for all parameters of equal settings, where a config does not say how."""
-    wrapper: Any = config.get('optim_wrapper') or {}
-    if wrapper.get('paramwise_cfg') and 'constructor' not in wrapper:
-        wrapper.constructor = 'mmsigma.GroupedOptimWrapperConstructor'
-
-
-def add_training_hooks(config: Config) -> None:
-    """Let the training be stopped and go on without loss; see the hooks' own words."""
-    _add_hooks(config, _TRAINING_HOOKS)
-
-
-def _add_hooks(config: Config, names: Iterable[str]) -> None:
-    from mmengine.config import ConfigDict
-
-    config.custom_hooks = [
-        *(config.get('custom_hooks') or []),
-        *(ConfigDict(type=f'mmsigma.{h}') for h in names if not has_hook(config, h)),
-    ]
+    if lacks:
+        print_log(
+            f'{config.filename} has no {"; no ".join(lacks)}. A list in a config takes the place '
+            "of its base's: begin it with *_base_.custom_hooks, and take the base from "
+            'configs/_base_/runtime and configs/_base_/schedules.',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def start(config: Config, trains: bool) -> None:
@@ -253,8 +245,7 @@ def start(config: Config, trains: bool) -> None:
     if not trains:
         strategies.prepare_evaluation(config)
     check_job(config, trains)
-    if config.launcher != 'none':
-        _add_hooks(config, _JOB_HOOKS)
+    _warn_of_missing(config, trains)
 
 
 def build_runner(config: Config) -> Runner | StrategyRunner:

@@ -36,6 +36,10 @@ RATE, SEED = 'optim_wrapper.optimizer.lr', 'randomness.seed'
 INNER = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
 _REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
 _KEYS = (*_REQUIRED, 'trunks', 'settings', 'options', 'inner_rates')
+_GUARDS = {
+    f'mmsigma.{name}Hook'
+    for name in ('PendingValidation', 'Stop', 'MeanLoss', 'SameBuffers', 'RankCheck')
+}
 _AXES = ('rates', 'inner_rates', 'seeds')
 
 
@@ -81,8 +85,19 @@ class Run:
 
     @property
     def hash(self) -> str:
-        """Of the config; of an absolute path only the last two parts count."""
-        return digest(self.config.to_dict())[:16]
+        """Of the config; of an absolute path only the last two parts count.
+
+        Hooks that only guard a run, and the grouping of its parameters, change nothing of its
+        result, so they do not count: records of before configs named them stay valid.
+        """
+        config = self.config.to_dict()
+        config['custom_hooks'] = [
+            hook for hook in config.get('custom_hooks') or [] if hook['type'] not in _GUARDS
+        ]
+        wrapper = config.get('optim_wrapper') or {}
+        if wrapper.get('constructor') == 'mmsigma.GroupedOptimWrapperConstructor':
+            del wrapper['constructor']
+        return digest(config)[:16]
 
 
 def digest(value: Any) -> str:

@@ -102,8 +102,8 @@ OPTIONS = {
         ['--cfg-options train_cfg.max_iters.warm_up', 'train_cfg.max_iters is 4', "'warm_up'"],
     ),
     'index': (
-        ['custom_hooks.9.type=Hook'],
-        ['custom_hooks.9.type', 'a list of 5', "'9' is none of them"],
+        ['custom_hooks.12.type=Hook'],
+        ['custom_hooks.12.type', 'a list of 10', "'12' is none of them"],
     ),
     'data root': (
         ['train_dataloader.dataset.data_root=/nowhere/camvid'],

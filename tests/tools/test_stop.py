@@ -169,4 +169,4 @@ def test_processes_forked_meanwhile_can_be_ended():
         os.kill(os.getpid(), signal.SIGTERM)
         assert hook.asked == 'SIGTERM'  # it is the parent's own, still
     finally:
-        hook.after_train(None)
+        hook.after_run(None)

@@ -1,38 +1,15 @@
-# Logging, checkpoints, pictures and the guards of every mmseg run.
-default_scope = 'mmseg'
-custom_imports = dict(imports=['mmsigma'], allow_failed_imports=False)
+# Every mmseg run.
+_base_ = 'default.py'
 
+default_scope = 'mmseg'
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-randomness = dict(seed=0)
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(
-        type='mmsigma.AtomicCheckpointHook',
-        by_epoch=False,
-        interval=500,
-        max_keep_ckpts=2,
-        save_best='mIoU',
-        rule='greater',
-    ),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
+    checkpoint=dict(save_best='mIoU'),
     visualization=dict(type='SegVisualizationHook', draw=True, interval=20),
 )
-custom_hooks = [
-    dict(type='mmsigma.StepSeedHook'),
-    dict(type='mmsigma.NonFiniteLossHook'),
-    dict(type='mmsigma.LabelCheckHook'),
-    dict(type='mmsigma.CheckpointGuardHook'),
-    dict(type='mmsigma.FinalTestHook'),
-]
-vis_backends = [dict(type='mmsigma.AtomicVisBackend')]
-visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-log_processor = dict(by_epoch=False, window_size=10)
-log_level = 'INFO'
-load_from = None
-resume = False
+custom_hooks = [*_base_.custom_hooks, dict(type='mmsigma.FinalTestHook')]
+visualizer = dict(type='SegLocalVisualizer', vis_backends=_base_.vis_backends, name='visualizer')

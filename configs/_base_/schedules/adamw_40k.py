@@ -4,6 +4,7 @@
 max_iters = 40000
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmsigma.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),

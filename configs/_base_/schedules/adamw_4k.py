@@ -2,6 +2,7 @@
 max_iters = 4000
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmsigma.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.999), weight_decay=0.01),
     # A new head learns best at ten times the rate of what is inside the trunk: docs/results.md.
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),

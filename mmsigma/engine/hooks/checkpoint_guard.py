@@ -17,7 +17,8 @@ class CheckpointGuardHook(Hook):
 
     Args:
         ignore: Prefixes of names that may differ, e.g. ``['decode_head.']`` to start from adapters
-            that were trained with another head. The backbone itself is always strict.
+            that were trained with another head. The backbone itself is always strict. Of several
+            such hooks, what one ignores all do.
     """
 
     def __init__(self, ignore: Sequence[str] = ()) -> None:
@@ -36,10 +37,11 @@ class CheckpointGuardHook(Hook):
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         own = model.state_dict()
+        guards = [hook for hook in (self, *runner.hooks) if isinstance(hook, CheckpointGuardHook)]
         state = checkpoint.get('state_dict', checkpoint)
         # The backbone compares its own part, and can say more about it.
         skipped = (
-            *self.ignore,
+            *(prefix for guard in guards for prefix in guard.ignore),
             *(f'{n}.' for n, m in model.named_modules() if isinstance(m, AdaptedBackbone)),
         )
         missing = [n for n in own if n not in state and not n.startswith(skipped)]

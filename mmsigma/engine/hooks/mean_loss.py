@@ -16,7 +16,7 @@ class MeanLossHook(Hook):
     The curve is then that of one process with the same global batch, and a loss that is not finite
     stops every process in the same step. It takes one all-reduce of a few numbers a step.
 
-    The launchers add it to every distributed run.
+    ``_base_/runtime`` has it for every run; with one process it does nothing.
     """
 
     priority = 'HIGHEST'

@@ -16,7 +16,7 @@ class PendingValidationHook(Hook):
     the curve of a run that was killed in between would lack a validation, maybe the last. One
     that had been complete gives the same values again.
 
-    ``tools/train.py`` adds it to every run.
+    ``_base_/runtime`` has it for every run.
     """
 
     priority = 'LOWEST'  # all other hooks are ready

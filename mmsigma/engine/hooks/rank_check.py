@@ -14,7 +14,7 @@ from mmsigma.registry import HOOKS
 class RankCheckHook(Hook):
     """Refuses data sets that do not give every process the same number of steps.
 
-    The launchers add it to every distributed run.
+    ``_base_/runtime`` has it for every run; with one process it does nothing.
     """
 
     priority = 'VERY_HIGH'
@@ -24,6 +24,8 @@ class RankCheckHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Check all the run reads; see :func:`~mmsigma.engine.distributed.checks.check_shares`."""
+        if get_world_size() == 1:  # and what is not needed yet is not built
+            return
         self.trained = True
         self._check('train_dataloader', runner.train_loop, trains=True)
         self._check('val_dataloader', runner.val_loop)

@@ -17,7 +17,7 @@ class SameBuffersHook(Hook):
     that all processes compute together are then the checkpoint's. With ``sync_bn`` the statistics
     are the same anyway.
 
-    The launchers add it to every distributed run.
+    ``_base_/runtime`` has it for every run; with one process it does nothing.
     """
 
     priority = 'VERY_HIGH'

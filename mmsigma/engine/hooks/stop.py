@@ -35,7 +35,7 @@ class StopHook(Hook):
     it anew. Where gradients accumulate, the step in flight is the optimiser's. A run that counts in
     epochs cannot go on in the middle of one, so it saves nothing and goes on from its last epoch.
 
-    ``tools/train.py`` adds it to every run.
+    ``_base_/runtime`` has it for every run.
     """
 
     priority = 'LOWEST'  # when all other hooks are done with the step, the checkpoint among them
@@ -113,8 +113,8 @@ class StopHook(Hook):
             self._restore()
             raise StoppedError(f'Stopped by {self.asked} in the final test. --resume tests again.')
 
-    def after_train(self, runner: Any) -> None:
-        """Give the signals back."""
+    def after_run(self, runner: Any) -> None:
+        """Give the signals back, when the test behind the training is done, too."""
         self._restore()
 
     def _agreed(self) -> bool:

@@ -24,8 +24,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     With ``paramwise_cfg`` MMEngine makes a group of every parameter, and PyTorch's optimisers run
     group by group: a model with adapters has hundreds. The step is the same; on a GPU it takes a
-    fraction of the time (docs/performance.md). The launchers choose this one where a config names
-    none.
+    fraction of the time (docs/performance.md). ``_base_/schedules`` name this one.
     """
 
     def add_params(

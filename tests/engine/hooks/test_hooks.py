@@ -187,7 +187,7 @@ class Segmentor(nn.Module):
 
 @pytest.fixture
 def guarded():
-    return SimpleNamespace(model=Segmentor())
+    return SimpleNamespace(model=Segmentor(), hooks=[])
 
 
 @pytest.mark.parametrize('wrapped', [False, True])
@@ -227,6 +227,9 @@ def test_one_that_does_not_fit_is_refused(guarded, change, words, part):
     CheckpointGuardHook(ignore=[part]).after_load_checkpoint(guarded, checkpoint)
     with pytest.raises(CheckpointMismatchError):
         CheckpointGuardHook(ignore=['other.']).after_load_checkpoint(guarded, checkpoint)
+    guarded.hooks = [CheckpointGuardHook(), CheckpointGuardHook(ignore=[part])]
+    for hook in guarded.hooks:  # of which a config may have added the second to its base's
+        hook.after_load_checkpoint(guarded, checkpoint)
 
 
 def test_a_random_trunk_is_not_tested(guarded):
