@@ -1,11 +1,35 @@
 """Packaging of mmsigma. Tool settings live in pyproject.toml."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+# What OpenMMLab's packages carry inside of them, for `mim` and for commands from any folder.
+CARRIED = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithTools(build_py):
+    """Puts configs and tools into the package; an editable install finds those of the checkout."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            return
+        for name in CARRIED:
+            target = Path(self.build_lib) / 'mmsigma/.mim' / name
+            if (ROOT / name).is_dir():
+                shutil.copytree(
+                    ROOT / name,
+                    target,
+                    ignore=shutil.ignore_patterns('__pycache__'),
+                    dirs_exist_ok=True,
+                )
+            else:
+                shutil.copy(ROOT / name, target)
 
 
 def read_version() -> str:
@@ -85,6 +109,8 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(str(ROOT), include=['mmsigma', 'mmsigma.*']),
+    cmdclass={'build_py': BuildWithTools},
+    entry_points={'console_scripts': ['mmsigma = mmsigma.__main__:main']},
     python_requires='>=3.10',
     install_requires=['numpy', 'packaging', 'safetensors', 'timm>=1.0', 'torch>=2.4'],
     extras_require={

@@ -44,7 +44,7 @@ MOVED = {
     'mmsigma.merge': 'mmsigma.checkpoint.merge',
     'mmsigma.merged_files': 'mmsigma.checkpoint.merged_model',
     'mmsigma.necks': 'mmsigma.models.necks',
-    'mmsigma.shared_forward': 'mmsigma.apis.shared_forward',
+    'mmsigma.one_pass': 'mmsigma.apis.shared_forward',
     'mmsigma.optim': 'mmsigma.engine.optimizers',
     'mmsigma.prediction_files': 'mmsigma.apis.predictions',
     'mmsigma.reach': 'mmsigma.engine.distributed.wait_for_port',

@@ -10,6 +10,9 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import yaml
+
+from tests.fixtures import TINY, Workplace
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('tools/*.sh'))
@@ -52,6 +55,68 @@ def test_setup_does_not_import_torch():
 def test_only_the_library_is_packaged(setup_arguments):
     packages = setup_arguments['packages']
     assert all(name.split('.')[0] == 'mmsigma' for name in packages)
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """What `pip install` of the wheel puts into an environment, without what it depends on."""
+    folder = tmp_path_factory.mktemp('installed')
+    listed = run('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard')
+    for name in filter(None, listed.stdout.split('\0')):
+        if (ROOT / name).is_file():
+            (folder / 'source' / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / 'source' / name)
+    pip = [sys.executable, '-m', 'pip', '--disable-pip-version-check', '-q']
+    pip += ['install', '--no-deps', '--no-build-isolation', '--no-index']
+    result = run(*pip, '--target', folder / 'site', folder / 'source')
+    assert result.returncode == 0, result.stderr
+    return folder / 'site'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / '.git').exists(), reason='not a git checkout')
+def test_the_wheel_trains_in_an_empty_folder(installed, tmp_path):
+    """By the name of a config, with the strategies and parts that configs/ has."""
+    place = Workplace(tmp_path / 'place')
+    (empty := tmp_path / 'empty').mkdir()
+    environment = place.environment(PYTHONPATH=str(installed))
+    name = 'sigma_dinov2-s_fcn_camvid-308x224'
+
+    def mmsigma(*words):
+        code = 'import sys, mmsigma.__main__ as it; sys.argv[0] = "mmsigma"; it.main()'
+        return subprocess.run(
+            [sys.executable, '-c', code, *words],
+            cwd=empty,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    options = [
+        *(f'model.backbone.trunk.model_args.{key}={value}' for key, value in TINY.items()),
+        'model.backbone.tuner.bottleneck=8',
+        'model.backbone.out_indices=[0,1,2,3]',
+        'model.decode_head.in_channels=[32,32,32,32]',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        'param_scheduler=[]',
+        'train_cfg.max_iters=1',
+        'train_cfg.val_interval=9',
+    ]
+    trained = mmsigma('train', name, '--strategy', 'ddp', '--cfg-options', *options)
+    assert trained.returncode == 0, trained.stderr
+    assert (empty / f'work_dirs/{name}/iter_1.pth').is_file()
+    counted = mmsigma('params', name)
+    assert counted.returncode == 0, counted.stderr
+    assert mmsigma('trian').stderr.startswith("error: Unknown tool 'trian'. Did you mean 'train'?")
+    assert 'Train an mmseg or mmdet config' in mmsigma().stdout
+
+
+def test_models_of_the_index_exist():
+    index = yaml.safe_load(read('model-index.yml'))
+    for model in index['Models']:
+        assert (ROOT / model['Config']).is_file()
+        assert model['In Collection'] in {found['Name'] for found in index['Collections']}
 
 
 def test_extras(setup_arguments):

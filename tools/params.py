@@ -96,7 +96,7 @@ def part(args: argparse.Namespace, path: str, name: str) -> Config:
             f'{path} has no `{name}` at its top level: with --tuners, configs are trunks and what '
             'follows --tuners are tuners, as below configs/_base_/trunks and configs/_base_/tuners.'
         )
-    import_modules_from_strings(**config.custom_imports)
+    import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
     return config
 
 

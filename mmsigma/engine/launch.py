@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsigma import moved
+from mmsigma import installed, moved
 from mmsigma.engine import deferred
 from mmsigma.errors import (
     CheckpointMismatchError,
@@ -138,8 +138,10 @@ def load_config(args: argparse.Namespace) -> Config:
     if not isinstance(options, Mapping):
         options = read_options(options)
     path = Path(args.config)
+    if not path.is_file() and path.parent == Path():
+        path = installed.config(path.name) or path
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path('configs')
+        folder = path.parent if path.name != str(path) else installed.folder('configs')
         near = sorted(str(p) for p in folder.glob('*.py'))[:12]
         raise InvalidSettingError(
             f'There is no config {args.config!r}; {folder} holds {", ".join(near) or "none"}.'
@@ -361,3 +363,7 @@ def disk_full(error: OSError) -> DiskFullError:
 def _end(error: MMSigmaError) -> None:
     print(f'\nerror: {error}', file=sys.stderr)
     sys.exit(error.status)
+
+
+if __name__ == '__main__':
+    sys.exit('error: This starts nothing. To train: mmsigma train CONFIG, or tools/train.py CONFIG')

@@ -5,10 +5,10 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
+from mmsigma import installed
 from mmsigma.engine.distributed.checks import DEEPSPEED, strategy_of
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 
-FOLDER = Path('configs/_base_/runtime')
 NAMES = ('ddp', 'fsdp', 'deepspeed')
 
 
@@ -30,12 +30,11 @@ def merge(config: Config, name: str) -> None:
 
 
 def _folder(config: Config) -> Path:
-    """The runtime configs beside the leaf, or, of a config elsewhere, of this checkout."""
+    """The runtime configs beside the config, or, of one elsewhere, those that mmsigma has."""
     for parent in Path(config.filename or '.').resolve().parents:
         if (parent / '_base_/runtime').is_dir():
             return parent / '_base_/runtime'
-    checkout = Path(__file__).resolve().parents[3] / FOLDER
-    return checkout if checkout.is_dir() else FOLDER
+    return installed.folder('configs') / '_base_/runtime'
 
 
 def prepare(config: Config) -> None:
