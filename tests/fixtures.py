@@ -27,7 +27,7 @@ HOOKS = {
     f'mmsigma.{name}Hook'
     for name in (
         'StepSeed', 'NonFiniteLoss', 'LabelCheck', 'CheckpointGuard', 'PendingValidation', 'Stop',
-        'MeanLoss', 'SameBuffers', 'RankCheck',
+        'MeanLoss', 'SameBuffers', 'RankCheck', 'ScheduleCheck',
     )
 }  # fmt: skip
 

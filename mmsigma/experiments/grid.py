@@ -37,8 +37,12 @@ INNER = 'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult'
 _REQUIRED = ('leaf', 'methods', 'rates', 'seeds', 'metric')
 _KEYS = (*_REQUIRED, 'trunks', 'settings', 'options', 'inner_rates')
 _GUARDS = {
-    f'mmsigma.{name}Hook'
-    for name in ('PendingValidation', 'Stop', 'MeanLoss', 'SameBuffers', 'RankCheck')
+    'mmsigma.MeanLossHook',
+    'mmsigma.PendingValidationHook',
+    'mmsigma.RankCheckHook',
+    'mmsigma.SameBuffersHook',
+    'mmsigma.ScheduleCheckHook',
+    'mmsigma.StopHook',
 }
 _AXES = ('rates', 'inner_rates', 'seeds')
 

@@ -103,7 +103,7 @@ OPTIONS = {
     ),
     'index': (
         ['custom_hooks.12.type=Hook'],
-        ['custom_hooks.12.type', 'a list of 10', "'12' is none of them"],
+        ['custom_hooks.12.type', 'a list of 11', "'12' is none of them"],
     ),
     'data root': (
         ['train_dataloader.dataset.data_root=/nowhere/camvid'],

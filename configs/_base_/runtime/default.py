@@ -21,6 +21,7 @@ custom_hooks = [
     dict(type='mmsigma.NonFiniteLossHook'),
     dict(type='mmsigma.LabelCheckHook'),
     dict(type='mmsigma.CheckpointGuardHook'),
+    dict(type='mmsigma.ScheduleCheckHook'),
     dict(type='mmsigma.PendingValidationHook'),
     dict(type='mmsigma.StopHook'),
     # These do nothing in a run of one process.

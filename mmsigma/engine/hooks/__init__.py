@@ -13,6 +13,7 @@ from mmsigma.engine.hooks.panoptic_truth import PanopticTruthHook
 from mmsigma.engine.hooks.pending_validation import PendingValidationHook
 from mmsigma.engine.hooks.rank_check import RankCheckHook
 from mmsigma.engine.hooks.same_buffers import SameBuffersHook
+from mmsigma.engine.hooks.schedule_check import ScheduleCheckHook
 from mmsigma.engine.hooks.step_seed import StepSeedHook
 from mmsigma.engine.hooks.stop import StopHook
 
@@ -30,6 +31,7 @@ __all__ = [
     'PendingValidationHook',
     'RankCheckHook',
     'SameBuffersHook',
+    'ScheduleCheckHook',
     'StepSeedHook',
     'StopHook',
 ]
