@@ -24,6 +24,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='automatic mixed precision: float16, on a CPU bfloat16',
     )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the rate by the batch of all processes over the config's base_batch_size",
+    )
     return parser.parse_args()
 
 
@@ -35,6 +40,13 @@ def main() -> None:
     from mmsigma.engine.hooks.atomic_checkpoint import latest
 
     config = launch.load_config(args)
+    if args.auto_scale_lr:
+        if not (config.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise InvalidSettingError(
+                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...), the batch that the '
+                f'rate is for; {config.filename} does not say it.'
+            )
+        config.auto_scale_lr.enable = True
     if args.amp:
         wrapper = config.optim_wrapper
         if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):

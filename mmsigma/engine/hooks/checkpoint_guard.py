@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from mmsigma.errors import CheckpointMismatchError, WeightsError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
@@ -35,7 +35,9 @@ class CheckpointGuardHook(Hook):
         Raises:
             CheckpointMismatchError: Missing or unknown names, or other shapes.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
         own = model.state_dict()
         guards = [hook for hook in (self, *runner.hooks) if isinstance(hook, CheckpointGuardHook)]
         state = checkpoint.get('state_dict', checkpoint)
