@@ -1,10 +1,11 @@
-"""Refuses schedules that do not fit the loop, and settings that a resumed run would not read."""
+"""Refuses what does not fit the loop, and settings that a resumed run would not read."""
 
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.dataset import InfiniteSampler
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import INF
@@ -13,16 +14,19 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmsigma.errors import InvalidSettingError
 from mmsigma.registry import HOOKS
 
+# Samplers of mmdet that have no end; MMEngine's and ours are InfiniteSamplers.
+_ENDLESS = ('MultiSourceSampler', 'GroupMultiSourceSampler')
 # What a scheduler or an optimiser counts while it runs, as opposed to how it was set.
 _COUNTED = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'lr', 'params'}
 
 
 @HOOKS.register_module()
 class ScheduleCheckHook(Hook):
-    """Says before the first step what would train in vain.
+    """Says before the first step what would train in vain, or for ever.
 
-    MMEngine lets a schedule count epochs in a loop that has none, or end long before the loop; and
-    a resumed run takes optimiser and schedule from the checkpoint, whatever its config says.
+    MMEngine lets a sampler without an end meet a loop that waits for it; a schedule count epochs in
+    a loop that has none, or end long before the loop; and a resumed run takes optimiser and
+    schedule from the checkpoint, whatever its config says.
 
     ``_base_/runtime`` has it for every run.
     """
@@ -30,14 +34,26 @@ class ScheduleCheckHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Any) -> None:
-        """Compare the schedules with the loop.
+        """Compare samplers, checkpoints and schedules with the loop.
 
         Raises:
-            InvalidSettingError: A schedule of epochs in a loop of iterations, or a rate that is
+            InvalidSettingError: A sampler without an end in a loop that goes through the data, or
+                checkpoints or a schedule of epochs in a loop of iterations, or a rate that is
                 zero for a part of the training.
         """
         loop = runner.train_loop
         epochs = isinstance(loop, EpochBasedTrainLoop)
+        if epochs:
+            _check_end('train_dataloader', loop)
+        if runner.val_loop is not None:
+            _check_end('val_dataloader', runner.val_loop)
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook) and hook.by_epoch and not epochs:
+                raise InvalidSettingError(
+                    f'{type(hook).__name__} saves by epochs, as is the default, and '
+                    f'{type(loop).__name__} has none, so nothing would be saved on the way. Set '
+                    'default_hooks.checkpoint.by_epoch=False, and its interval in iterations.'
+                )
         found = list(_schedulers(runner))
         for name, scheduler in found:
             if scheduler.by_epoch and not epochs:
@@ -69,6 +85,14 @@ class ScheduleCheckHook(Hook):
                 level=logging.WARNING,
             )
 
+    def before_val(self, runner: Any) -> None:
+        """Refuse an evaluation without an end."""
+        _check_end('val_dataloader', runner.val_loop)
+
+    def before_test(self, runner: Any) -> None:
+        """Refuse a test without an end."""
+        _check_end('test_dataloader', runner.test_loop)
+
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Compare optimiser and schedules with those that the checkpoint will put in their place.
 
@@ -86,6 +110,18 @@ class ScheduleCheckHook(Hook):
                 f'the config would not be followed: {"; ".join(differing[:6])}{more}. Give the '
                 'config the settings of before; or, for a new schedule from these weights, leave '
                 '--resume out and set load_from to the checkpoint, with another --work-dir.'
+            )
+
+
+def _check_end(name: str, loop: Any) -> None:
+    loader = loop.dataloader
+    for sampler in (loader.sampler, loader.batch_sampler):
+        if isinstance(sampler, InfiniteSampler) or type(sampler).__name__ in _ENDLESS:
+            raise InvalidSettingError(
+                f'{name} draws with {type(sampler).__name__}, which has no end, and '
+                f'{type(loop).__name__} goes on until there is one. Take '
+                f"{name}.sampler=dict(type='DefaultSampler', shuffle=...), or, to train, an "
+                'IterBasedTrainLoop.'
             )
 
 

@@ -57,6 +57,50 @@ def test_what_teaches_passes(place, capfd, schedules, warns):
     assert ('the rate does not reach its end' in said) == warns
 
 
+EPOCHS = """
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1, val_interval=1)
+default_hooks['checkpoint']['by_epoch'] = True
+param_scheduler = []
+"""
+ENDLESS = "dict(type='mmsigma.PositionSeededSampler', shuffle=False)"
+
+
+@pytest.mark.parametrize(
+    ('extra', 'words'),
+    [
+        (EPOCHS, 'train_dataloader draws with PositionSeededSampler, which has no end'),
+        (
+            f"param_scheduler = []\nval_dataloader['sampler'] = {ENDLESS}",
+            'val_dataloader draws with PositionSeededSampler',
+        ),
+        (
+            "param_scheduler = []\ndefault_hooks['checkpoint']['by_epoch'] = True",
+            'saves by epochs, as is the default, and IterBasedTrainLoop has none',
+        ),
+    ],
+)
+def test_what_does_not_fit_the_loop_is_refused(place, capfd, extra, words):
+    config = place.config(extra, iters=STEPS)
+    assert place.call('train', config, '--work-dir', 'loops') == 1
+    assert words in ''.join(capfd.readouterr())
+    assert not logged(place.root / 'loops')
+
+
+def test_epochs_of_a_sampler_with_an_end_pass(place):
+    sampler = "train_dataloader['sampler'] = dict(type='DefaultSampler', shuffle=True)"
+    config = place.config(EPOCHS + sampler)
+    assert place.call('train', config, '--work-dir', 'epochs') == 0
+    assert (place.root / 'epochs/epoch_1.pth').is_file()
+
+
+def test_a_test_without_an_end_is_refused(place, capfd):
+    config = place.config(f"test_dataloader['sampler'] = {ENDLESS}\nparam_scheduler = []", iters=2)
+    assert train(place, capfd, [], work_dir='tested')[0] == 0
+    checkpoint = f'tested/iter_{STEPS}.pth'
+    assert place.call('test', config, checkpoint, '--work-dir', 'endless') == 1
+    assert 'test_dataloader draws with' in ''.join(capfd.readouterr())
+
+
 def test_a_resumed_run_follows_its_config_or_is_refused(place, capfd):
     assert train(place, capfd, [POLY])[0] == 0
     before = logged(place.root / 'run')
