@@ -12,36 +12,23 @@ mmdet and mmpretrain have constructors for this that know single models: mmdet's
 mmpretrain's those with ``get_layer_depth``. Here a trunk's own list of blocks says it.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
-from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from mmsigma.engine.optimizers.grouped import merged
-from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.engine.optimizers.grouped import GroupedOptimWrapperConstructor
+from mmsigma.errors import InvalidSettingError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)  # _NormBase: batch and instance norm
-# MMEngine's own settings, which it looks up one by one and so never misses when misspelt.
-_MMENGINE = (
-    'custom_keys',
-    'bias_lr_mult',
-    'bias_decay_mult',
-    'norm_decay_mult',
-    'flat_decay_mult',
-    'dwconv_decay_mult',
-    'dcn_offset_lr_mult',
-    'bypass_duplicate',
-)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's default constructor with lower rates for earlier blocks.
+class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
+    """The constructor of few groups, with lower rates for earlier blocks.
 
     ``optim_wrapper=dict(constructor='mmsigma.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(decay_rate=0.7), ...)``
@@ -63,19 +50,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         InvalidSettingError: A decay rate outside (0, 1], or no ``lr``.
     """
 
+    known = (*GroupedOptimWrapperConstructor.known, 'decay_rate')
+
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
     ) -> None:
-        if not isinstance(paramwise_cfg, Mapping | None):
-            raise InvalidSettingError(
-                f'paramwise_cfg is a dict, such as dict(decay_rate=0.7); given: {paramwise_cfg!r}.'
-            )
-        settings = dict(paramwise_cfg or {})
-        for name in settings:
-            if name not in ('decay_rate', *_MMENGINE):
-                raise UnknownNameError(
-                    unknown('setting of paramwise_cfg', name, ('decay_rate', *_MMENGINE))
-                )
+        settings = self._checked(paramwise_cfg)
         self.decay_rate = settings.pop('decay_rate', 1)
         number = isinstance(self.decay_rate, int | float) and not isinstance(self.decay_rate, bool)
         if not number or not 0 < self.decay_rate <= 1:
@@ -91,30 +71,20 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f'given: {dict(self.optimizer_cfg)}.'
             )
 
-    def add_params(
-        self,
-        params: list[dict[str, Any]],
-        module: nn.Module,
-        prefix: str = '',
-        is_dcn_module: float | None = None,
-    ) -> None:
-        """Append the groups of ``module``'s parameters to ``params``.
+    def settle(self, params: list[dict[str, Any]], model: nn.Module) -> None:
+        """Give each parameter the rate of its layer, and its weight decay.
 
         Raises:
             InvalidSettingError: A decay rate below one for a model without adapted backbone.
         """
-        super().add_params(params, module, prefix, is_dcn_module)
-        if prefix:  # a module inside the model, on MMEngine's way down
-            return
-        factors, base = self._factors(module), self.optimizer_cfg['lr']
-        owners = {id(p): (m, name) for m in module.modules() for name, p in m._parameters.items()}
+        factors, base = self._factors(model), self.optimizer_cfg['lr']
+        owners = {id(p): (m, name) for m in model.modules() for name, p in m._parameters.items()}
         for group in params:
             (parameter,) = group['params']
             group['lr'] = group.get('lr', base) * factors.get(id(parameter), 1)
             decay = self._decay_mult(parameter, *owners[id(parameter)])
             if self.base_wd is not None and decay is not None and 'decay_mult' not in group:
                 group['weight_decay'] = self.base_wd * decay
-        params[:] = merged(params)
 
     def _factors(self, model: nn.Module) -> dict[int, float]:
         """The factor of each trunk parameter's rate, by the parameter's id."""

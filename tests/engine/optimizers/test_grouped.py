@@ -1,15 +1,16 @@
 """Parameters of equal settings in one group: the same training, in a few steps of the optimiser."""
 
-import argparse
 from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 
-from mmsigma.engine import launch
+from mmsigma.errors import UnknownNameError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from tests.fixtures import LEAF
+from tests.fixtures import ROOT
 from tests.tiny import backbone, images, loss
 
 RULES: dict[str, dict[str, Any]] = {
@@ -41,15 +42,27 @@ def test_it_trains_as_mmengines_own(rules: str, groups: int) -> None:
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    ('options', 'constructor'),
-    [
-        ({}, 'mmsigma.GroupedOptimWrapperConstructor'),
-        ({'optim_wrapper.constructor': 'Other'}, 'Other'),
-        ({'optim_wrapper.paramwise_cfg': None}, None),
-    ],
-)
-def test_launchers_choose_it_where_a_config_names_none(options: Any, constructor: Any) -> None:
-    args = argparse.Namespace(config=LEAF, cfg_options=options, launcher='none', local_rank=0)
-    args.work_dir = None
-    assert launch.load_config(args).optim_wrapper.get('constructor') == constructor
+def test_schedules_name_it() -> None:
+    constructors = {
+        path.stem: Config.fromfile(path).optim_wrapper.get('constructor')
+        for path in (ROOT / 'configs/_base_/schedules').glob('adamw_*.py')
+    }
+    assert len(constructors) > 10
+    assert {value.removeprefix('mmsigma.') for value in constructors.values()} == {
+        'GroupedOptimWrapperConstructor',
+        'LayerDecayOptimWrapperConstructor',
+    }
+
+
+def test_the_log_has_a_line_and_not_one_for_each_parameter(capfd: Any) -> None:
+    logger = MMLogger.get_instance('grouped', logger_name='grouped')
+    train(RULES['decay'], constructor='mmsigma.GroupedOptimWrapperConstructor')
+    said = ''.join(capfd.readouterr())
+    assert 'paramwise_options' not in said and 'is skipped' not in said
+    assert 'Optimiser: 2 groups of parameters (' in said and 'at lr 0.01, weight decay 0' in said
+    assert not logger.filters  # other words of MMEngine are heard again
+
+
+def test_a_misspelt_rule_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"'norm_decay'.*Did you mean 'norm_decay_mult'"):
+        train(dict(norm_decay=0.0), constructor='mmsigma.GroupedOptimWrapperConstructor')

@@ -324,7 +324,7 @@ def test_bad_settings(paramwise: dict, error: type[MMSigmaError], parts: list[st
 
 
 def test_settings_that_are_no_dict() -> None:
-    with pytest.raises(InvalidSettingError, match=r'decay_rate=0\.7\); given: 0\.5'):
+    with pytest.raises(InvalidSettingError, match=r'norm_decay_mult=0\.0\); given: 0\.5'):
         build_optim_wrapper(
             backbone(),
             {
