@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='job launcher',
     )
     parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that hold more than tensors and plain values, and run what they say',
+    )
+    parser.add_argument(
         '--strategy',
         metavar='NAME',
         help='how processes share the model: ddp, fsdp, deepspeed, or the path of a config',
@@ -130,9 +135,11 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     from mmengine.config import Config
 
+    from mmsigma.checkpoint import safe_loading
     from mmsigma.config import recipe
     from mmsigma.engine.distributed import strategies
 
+    safe_loading.install(getattr(args, 'trust_checkpoint', False))
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     options = args.cfg_options or {}
     if not isinstance(options, Mapping):
@@ -303,13 +310,7 @@ def _check_checkpoint(path: str | Path, config: Config) -> None:
     there = f'{file.parent} holds {", ".join(near) or "no other"}'
     if not file.is_file():
         raise CheckpointMismatchError(f'There is no checkpoint {str(path)!r}; {there}.')
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
-    except Exception as error:  # pickle, zip and torch have no common base
-        raise CheckpointMismatchError(
-            f'{file} ({file.stat().st_size:,} bytes) cannot be read as a checkpoint: '
-            f'{str(error).splitlines()[0]}. It is truncated or something else; {there}.'
-        ) from error
+    checkpoint = CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
     if not config.get('resume'):
         return
     if 'optimizer' not in checkpoint:
