@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fixtures import hashes, write_camvid
+from tests.fixtures import hashes, load, logged, write_camvid
 
 
 @pytest.fixture(scope='module')
@@ -287,6 +287,17 @@ def test_unreadable_checkpoints(run, capsys, tool, name):
         'test': ('test', path),
     }[tool]
     check(run, capsys, *arguments, words=words)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(run):
+    work_dir = run.root / 'damaged'
+    assert run.call('train', run.good, '--work-dir', work_dir) == 0
+    losses = logged(work_dir)
+    newest = work_dir / 'iter_4.pth'
+    newest.write_bytes(newest.read_bytes()[:5000])
+    assert run.call('train', run.good, '--work-dir', work_dir, '--resume') == 0
+    assert logged(work_dir) == losses
+    assert load(newest)['state_dict']
 
 
 def test_a_best_checkpoint_cannot_be_resumed(run, capsys):

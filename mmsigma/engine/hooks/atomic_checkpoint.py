@@ -1,12 +1,15 @@
 """Checkpoints that a killed process cannot leave half-written, or missing."""
 
+import logging
 import os
+import zipfile
 from pathlib import Path
 from typing import Any, cast
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.registry import HOOKS
@@ -104,17 +107,34 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 def latest(work_dir: str | Path) -> Path | None:
-    """The checkpoint to resume from, or None.
+    """The newest whole checkpoint of a run, to resume from, or None.
 
     ``last_checkpoint`` names it. Of a work directory that was moved or copied, its own file of that
-    name counts; where there is none, the newest ``iter_*`` or ``epoch_*`` file.
+    name counts; where there is none, or it is damaged, the newest whole ``iter_*`` or ``epoch_*``.
     """
     folder = Path(work_dir)
     pointer = folder / 'last_checkpoint'
-    if pointer.is_file():
-        named = Path(pointer.read_text().strip())
-        for candidate in (folder / named.name, named):
-            if named.name and candidate.exists():
-                return candidate
+    named = Path(pointer.read_text().strip()) if pointer.is_file() else Path()
+    there = [path for path in (folder / named.name, named) if named.name and path.exists()]
     numbered = [p for kind in ('iter', 'epoch') for p in folder.glob(f'{kind}_*.pth')]
-    return max(numbered, key=lambda p: p.stat().st_mtime, default=None)
+    numbered.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in dict.fromkeys([*there[:1], *numbered]):
+        if _is_whole(path):
+            return path
+        print_log(
+            f'{path} ({path.stat().st_size:,} bytes) is damaged; an older one takes its place.',
+            logger='current',
+            level=logging.WARNING,
+        )
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file has all that was written, by its checksums; a folder is taken for whole."""
+    if path.is_dir():
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, OSError):
+        return False

@@ -212,7 +212,7 @@ def test_storage_that_is_not_local_keeps_its_own_backend():
 def folder(root, *files, pointer=None):
     root.mkdir(exist_ok=True)
     for age, name in enumerate(files):
-        (root / name).touch()
+        torch.save({'step': age}, root / name)
         os.utime(root / name, (1000 + age, 1000 + age))
     if pointer is not None:
         (root / 'last_checkpoint').write_text(pointer)
@@ -236,6 +236,23 @@ def folder(root, *files, pointer=None):
 def test_latest(tmp_path, files, pointer, expected):
     run = folder(tmp_path / 'run', *files, pointer=pointer)
     assert latest(run) == (run / expected if expected else None)
+
+
+@pytest.mark.parametrize('how', ['truncated', 'empty', 'overwritten'])
+@pytest.mark.parametrize('pointer', ['iter_10.pth', None])
+def test_a_damaged_one_gives_way_to_the_one_before(tmp_path, how, pointer, capfd):
+    run = folder(tmp_path / 'run', 'iter_4.pth', 'iter_10.pth', pointer=pointer)
+    content = (newest := run / 'iter_10.pth').read_bytes()
+    newest.write_bytes(
+        {
+            'truncated': content[:-200],
+            'empty': b'',
+            'overwritten': content[:100] + bytes(50) + content[150:],
+        }[how]
+    )
+    assert latest(run) == run / 'iter_4.pth'
+    assert f'{newest} ({newest.stat().st_size:,} bytes) is damaged' in ''.join(capfd.readouterr())
+    assert newest.exists()
 
 
 def test_latest_of_a_copy_is_its_own(tmp_path):
