@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.runner import EpochBasedTrainLoop
 
 from mmsigma.engine.hooks import StopHook
+from mmsigma.errors import StoppedError
 from tests.fixtures import load, logged
 from tests.sample import sampled
 
@@ -170,3 +172,15 @@ def test_processes_forked_meanwhile_can_be_ended():
         assert hook.asked == 'SIGTERM'  # it is the parent's own, still
     finally:
         hook.after_run(None)
+
+
+@pytest.mark.parametrize('saved', [True, False])
+def test_what_it_goes_on_from_is_said_if_there_is_something(tmp_path, saved):
+    """A loop of epochs saves nothing in the middle of one."""
+    if saved:
+        torch.save({}, tmp_path / 'epoch_1.pth')
+    loop = object.__new__(EpochBasedTrainLoop)
+    runner = SimpleNamespace(train_loop=loop, hooks=[], work_dir=tmp_path)
+    words = rf'from {tmp_path}/epoch_1\.pth' if saved else 'No checkpoint was saved before'
+    with pytest.raises(StoppedError, match=words):
+        StopHook()._stop(runner, 3)

@@ -13,7 +13,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmsigma.engine.hooks.atomic_checkpoint import AtomicCheckpointHook
+from mmsigma.engine.hooks.atomic_checkpoint import AtomicCheckpointHook, latest
 from mmsigma.errors import StoppedError
 from mmsigma.registry import HOOKS
 
@@ -128,15 +128,15 @@ class StopHook(Hook):
 
     def _stop(self, runner: Any, step: int) -> None:
         self._restore()
-        saved = 'the last checkpoint'
+        saved = ''
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             for hook in runner.hooks:
                 if isinstance(hook, AtomicCheckpointHook) and not hook.by_epoch:
                     hook.save_step(runner, step)
                     saved = f'{hook.last_ckpt}, which repeats nothing'
-        raise StoppedError(
-            f'Stopped by {self.asked} after iteration {step}. --resume goes on from {saved}.'
-        )
+        saved = saved or str(latest(runner.work_dir) or '')
+        rest = f'--resume goes on from {saved}.' if saved else 'No checkpoint was saved before.'
+        raise StoppedError(f'Stopped by {self.asked} after iteration {step}. {rest}')
 
     def _restore(self) -> None:
         for name, handler in self._previous.items():
