@@ -20,13 +20,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
 
-    from mmengine.runner import CheckpointLoader
-
-    from mmsigma.checkpoint import adapter_files
+    from mmsigma.checkpoint import adapter_files, loading
 
     launch.check_checkpoint(args.checkpoint)
-    loaded = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    counts = adapter_files.save(loaded.get('state_dict', loaded), args.out)
+    counts = adapter_files.save(loading.tensors(loading.read(args.checkpoint)), args.out)
     print(
         f'{args.out}: {counts["tensors"]} tensors, {counts["parameters"]:,} parameters, '
         f'{counts["bytes"] / 1e6:.2f} MB'
