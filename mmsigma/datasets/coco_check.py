@@ -162,7 +162,8 @@ def _check_each(
     if wrong:
         raise DataError(
             f'{name}: {len(wrong)} of {len(entries)} {what} in {path} lack what '
-            f"COCO's format has: {some(wrong, between='; ')}. Write what is missing, or remove them."
+            f"COCO's format has: {some(wrong, between='; ')}. Write what is missing, or remove "
+            'them.'
         )
 
 
