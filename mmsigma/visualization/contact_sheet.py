@@ -53,7 +53,8 @@ def _samples(part: Part, images: int, scope: str | None) -> Iterator[tuple[str, 
     ]
     with DATASETS.switch_scope_and_registry(scope) as registry:
         dataset = registry.build({**part.config, 'pipeline': steps, 'test_mode': False})
-    kind = 'DetLocalVisualizer' if hasattr(dataset, 'COCOAPI') else 'SegLocalVisualizer'
+    detects = hasattr(dataset, 'COCOAPI') or 'instances' in dataset.get_data_info(0)
+    kind = 'DetLocalVisualizer' if detects else 'SegLocalVisualizer'
     with VISUALIZERS.switch_scope_and_registry(scope) as registry:
         visualizer: Any = registry.build(dict(type=kind, name=f'sheet of {part.name}'))
     visualizer.dataset_meta = dataset.metainfo
@@ -64,10 +65,14 @@ def _samples(part: Part, images: int, scope: str | None) -> Iterator[tuple[str, 
         name = Path(info['img_path']).name
         try:
             found = dataset.pipeline(info)
-            image = found['inputs'].numpy().transpose(1, 2, 0)[..., ::-1].astype(np.uint8)
-            visualizer.add_datasample(
-                name, np.ascontiguousarray(image), found['data_samples'], draw_pred=False
-            )
+            sample, image = found['data_samples'], found['inputs'].numpy().transpose(1, 2, 0)
+            image = np.ascontiguousarray(image[..., ::-1], np.uint8)
+            boxes = sample.gt_instances.get('bboxes') if detects else None
+            if boxes is not None:  # mmdet draws no boxes of the kind that it loads
+                sample.gt_instances.bboxes = getattr(boxes, 'tensor', boxes)
+            visualizer.add_datasample(name, image, sample, draw_pred=False)
+            if not detects:
+                pictures.append(np.hstack([image, pictures[-1]]))
         except Exception as error:  # broken files are told elsewhere
             name = f'{name}: {type(error).__name__}'
             pictures.append(np.full((60, 80, 3), 220, np.uint8))

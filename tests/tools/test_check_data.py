@@ -136,6 +136,7 @@ def test_detection(place, capsys, coco, tmp_path, leaf, words):
         assert word in out, word
     with Image.open(sheet) as image:
         assert image.width == 1280
+        assert (220, 220, 220) not in {color for _, color in image.convert('RGB').getcolors(2**24)}
 
 
 def test_wrong_annotations_are_listed_at_once(place, capsys, coco):

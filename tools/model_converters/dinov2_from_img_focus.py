@@ -181,7 +181,8 @@ def timm_weights(model: onnx.ModelProto) -> dict[str, FloatArray]:
                 f'{name}: the ONNX graph gives {tensor.dtype}{tuple(tensor.shape)}, expected '
                 f'float32{shape}'
             )
-    return {name: found[name].numpy() for name in expected_shapes()}
+    # safetensors writes what lies in memory, whatever its strides.
+    return {name: found[name].contiguous().numpy() for name in expected_shapes()}
 
 
 def is_current(path: Path) -> bool:
