@@ -35,7 +35,6 @@ def main() -> None:
     args = parse_args()
 
     from mmsigma.datasets.inspection import class_table, inspect
-    from mmsigma.visualization.contact_sheet import draw
 
     config = launch.load_config(args)
     parts = inspect(config, None if args.all else args.samples, args.workers)
@@ -44,6 +43,8 @@ def main() -> None:
         print(f'{part.name}: ' + f'\n{" " * (len(part.name) + 2)}'.join(found))
     print('\n'.join(['', *class_table(parts)]))
     if args.sheet:
+        from mmsigma.visualization.contact_sheet import draw
+
         count = draw(parts, args.sheet, args.images, config.get('default_scope'))
         print(f'\n{args.sheet}: {count} images')
     problems = [problem for part in parts for problem in part.problems]

@@ -1,4 +1,14 @@
-"""torchrun for ``tools/dist_*.sh``: machines that do not meet within a minute are told why."""
+"""torchrun for ``tools/dist_*.sh``.
+
+torchrun starts the processes, watches them, and ends all when one ends. What it does not give:
+
+- machines that do not meet within a minute end, and say what to check; its own time-out
+  (``--rdzv_conf timeout``, set here) is 10 minutes, and doubles on all machines but the first;
+- the job ends with the exit status of the script (75 where a run was stopped and can go on), not
+  with 1, and with what the script said, not with a traceback;
+- arguments of the script that are wrong are told at once and once, not after the start of Python on
+  every process.
+"""
 
 import argparse
 import runpy

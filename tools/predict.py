@@ -15,15 +15,13 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmsigma.engine import launch
 from mmsigma.errors import DataError, InvalidInputError, InvalidSettingError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
-
-    from mmsigma.apis.multi_task import MultiTaskModel
 
 SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'}
 
@@ -113,7 +111,8 @@ def main() -> None:
     for name, _, checkpoint in args.task:
         tasks.add(name, given[name], checkpoint, merge=args.merge)
         readers[name] = predictions.reader(given[name])
-    for name, model in tasks.items():
+    models: dict[str, Any] = dict(tasks)
+    for name, model in models.items():
         model.to(device)
         backbone = model.backbone
         tuner, depth = type(backbone.tuner).__name__, backbone.out_indices[-1] + 1
@@ -123,13 +122,15 @@ def main() -> None:
     for number, (stem, path) in enumerate(images.items(), 1):
         start = time.perf_counter()
         try:
-            found = predict(tasks, readers, path)
+            with tasks.shared_forward():
+                samples = {n: m.test_step(readers[n](path))[0] for n, m in models.items()}
         except InvalidInputError as error:
             failed.append(path)
             print(f'[{number}/{len(images)}] {path}: left out. {error}', flush=True)
             continue
-        for name, contents in found.items():
-            predictions.save(contents, Path(args.out) / name, stem)
+        for name, sample in samples.items():
+            classes = (getattr(models[name], 'dataset_meta', None) or {}).get('classes', ())
+            predictions.save(predictions.files(sample, classes), Path(args.out) / name, stem)
         seconds = time.perf_counter() - start
         print(f'[{number}/{len(images)}] {path}: {seconds:.2f} s', flush=True)
     if failed:
@@ -137,19 +138,6 @@ def main() -> None:
             f'{len(failed)} of {len(images)} images were left out: '
             f'{", ".join(map(str, failed[:8]))}. The others are in {args.out}.'
         )
-
-
-def predict(tasks: MultiTaskModel, readers: dict, path: Path) -> dict[str, dict[str, bytes]]:
-    """What all models say of one image, as files by task."""
-    from mmsigma.apis import predictions
-
-    found = {}
-    with tasks.shared_forward():
-        for name, model in tasks.items():
-            sample = model.test_step(readers[name](path))[0]
-            classes = (getattr(model, 'dataset_meta', None) or {}).get('classes', ())
-            found[name] = predictions.files(sample, classes)
-    return found
 
 
 if __name__ == '__main__':

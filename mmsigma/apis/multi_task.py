@@ -4,20 +4,15 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import load_state_dict
-from mmengine.utils import import_modules_from_strings
 from torch import nn
 
 from mmsigma.apis.shared_forward import shared_forward
+from mmsigma.checkpoint import loading
 from mmsigma.checkpoint.merge import merge
-from mmsigma.engine.hooks import CheckpointGuardHook
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks.base import Trunk, fingerprint
@@ -72,8 +67,7 @@ class MultiTaskModel(Mapping[str, nn.Module]):
         """
         if name in self._models:
             raise InvalidSettingError(f'There is a task {name!r} already: {", ".join(self)}.')
-        import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
-        init_default_scope(config.get('default_scope', 'mmengine'))
+        loading.enter(config)
         trunk_config = config.model.backbone.trunk.to_dict()
         if self._config is not None and trunk_config != self._config:
             raise InvalidSettingError(
@@ -85,12 +79,9 @@ class MultiTaskModel(Mapping[str, nn.Module]):
         trunk = self._trunk or build(TRUNKS, trunk_config).requires_grad_(False)
         model_config = copy.deepcopy(config.model)
         model_config.backbone.trunk = trunk
-        model = MODELS.build(model_config)
+        model: Any = loading.build(config, model_config)
         if checkpoint is not None:
-            loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-            CheckpointGuardHook().after_load_checkpoint(SimpleNamespace(model=model), loaded)
-            load_state_dict(model, loaded.get('state_dict', loaded), strict=True)
-            meta = loaded.get('meta', {}).get('dataset_meta')
+            meta = loading.load(model, checkpoint).get('meta', {}).get('dataset_meta')
             if meta is not None:
                 model.dataset_meta = meta
         if merge:

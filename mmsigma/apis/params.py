@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.utils import import_modules_from_strings
+from mmengine.registry import MODELS
 from torch import nn
 
+from mmsigma.checkpoint import loading
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.registry import TRUNKS, TUNERS, build
@@ -38,13 +38,12 @@ def count(config: Config) -> dict[str, float]:
     Raises:
         InvalidSettingError: The model's backbone is no ``AdaptedBackbone``.
     """
-    import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
+    loading.enter(config)
     if 'model' not in config and 'trunk' in config:
         trunk = _count(of_trunk(config, _FROZEN))
         model: Any = nn.Module()
         model.backbone = of_trunk(config)
     else:
-        init_default_scope(config.get('default_scope', 'mmengine'))
         model_config = copy.deepcopy(config.model)
         if 'trunk' not in model_config.get('backbone', {}):
             raise InvalidSettingError(

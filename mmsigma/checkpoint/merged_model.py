@@ -8,25 +8,18 @@
 """
 
 import copy
-import os
-import shutil
-import tempfile
 from dataclasses import is_dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader
-from mmengine.runner.checkpoint import load_state_dict
-from mmengine.utils import import_modules_from_strings
 from safetensors.torch import save_file
 from torch import nn
 
+from mmsigma.checkpoint import loading
+from mmsigma.checkpoint.atomic_write import whole
 from mmsigma.checkpoint.merge import merge
-from mmsigma.engine.hooks import CheckpointGuardHook
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.tuners.base import Tuner
@@ -59,11 +52,7 @@ def save(config: Config, checkpoint: str | Path, folder: str | Path) -> dict[str
     folder = Path(folder)
     _check_free(folder)
     model, path = _build(config)
-    loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location='cpu')
-    state = loaded.get('state_dict', loaded)
-    CheckpointGuardHook().after_load_checkpoint(SimpleNamespace(model=model), loaded)
-    load_state_dict(model, state, strict=True)
-
+    loaded = loading.load(model, checkpoint)
     parent = model.get_submodule(path.rpartition('.')[0])
     name = path.rpartition('.')[2]
     before: AdaptedBackbone = getattr(parent, name)
@@ -72,7 +61,8 @@ def save(config: Config, checkpoint: str | Path, folder: str | Path) -> dict[str
     merged = after.trunk.fingerprint != before.trunk.fingerprint
     text = _config(config, path, after.tuner, merged).pretty_text
     meta = {**loaded.get('meta', {}), 'cfg': text}
-    with _Whole(folder) as new:
+    with whole(folder) as new:
+        new.mkdir()
         if merged:
             tensors = after.trunk.weights().items()
             save_file({key: v.contiguous().clone() for key, v in tensors}, new / TRUNK)
@@ -103,12 +93,10 @@ def _check_free(folder: Path) -> None:
 
 def _build(config: Config) -> tuple[nn.Module, str]:
     """The config's model, its trunk in float32, and the name of its backbone."""
-    import_modules_from_strings(**config.get('custom_imports', {'imports': []}))
-    init_default_scope(config.get('default_scope', 'mmengine'))
     model_config = copy.deepcopy(config.model)
     _in_float32(model_config)
-    model = MODELS.build(model_config)
-    found = [n for n, m in model.named_modules() if isinstance(m, AdaptedBackbone)]
+    model = loading.build(config, model_config)
+    found = list(loading.backbones(model))
     if len(found) != 1:
         raise InvalidSettingError(
             f'The config builds a {type(model).__name__} with {len(found)} backbones of mmsigma '
@@ -145,29 +133,3 @@ def _config(config: Config, path: str, tuner: Tuner, merged: bool) -> Config:
 
 def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-class _Whole:
-    """A folder that is made under another name, and gets its own when all of it is on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> Path:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f'.{self.folder.name}.'
-        self.new = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=prefix))
-        return self.new
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        try:
-            if kind is None:
-                for file in self.new.iterdir():
-                    with file.open('rb') as stream:
-                        os.fsync(stream.fileno())
-                umask = os.umask(0)  # mkdtemp is private to the user
-                os.umask(umask)
-                self.new.chmod(0o777 & ~umask)
-                self.new.rename(self.folder)  # in place of an empty one, too
-        finally:
-            shutil.rmtree(self.new, ignore_errors=True)

@@ -83,34 +83,42 @@ def compare(saved: Mapping[str, Any], own: Mapping[str, Any], whole_trunk: bool)
 
 
 def check_tensors(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], required: Collection[str]
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    required: Collection[str],
+    whose: str = 'this backbone',
+    advice: str = '',
 ) -> None:
-    """Check names and shapes of a backbone's own tensors.
+    """Check names and shapes before any tensor is copied.
 
     Args:
-        state: The checkpoint's tensors, named from the backbone on.
-        own: This backbone's tensors, the frozen trunk's included.
-        required: Names that must be there: all that a checkpoint of this backbone holds.
+        state: The checkpoint's tensors.
+        own: Those of what it is for, named alike; of a backbone, the frozen trunk's included.
+        required: Names that must be there: all that a checkpoint of it holds.
+        whose: What it is for, in words.
+        advice: What else to do.
 
     Raises:
         CheckpointMismatchError: Missing or unknown names, or other shapes.
     """
-    missing = sorted(name for name in required if name not in state)
-    unknown = sorted(name for name in state if name not in own)
-    shapes = [
-        f'{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}'
-        for name in state
-        if name in own and state[name].shape != own[name].shape
+    found = {
+        'missing': sorted(name for name in required if name not in state),
+        'unknown': sorted(name for name in state if name not in own),
+        'misshapen': [
+            f'{name} is {tuple(value.shape)}, expected {tuple(own[name].shape)}'
+            for name, value in state.items()
+            if name in own and value.shape != own[name].shape
+        ],
+    }
+    parts = [
+        f'{len(names)} {what} ({", ".join(names[:3])}{", ..." if len(names) > 3 else ""})'
+        for what, names in found.items()
+        if names
     ]
-    if missing or unknown or shapes:
-        parts = [
-            f'{len(found)} {what} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})'
-            for what, found in (('missing', missing), ('unknown', unknown), ('misshapen', shapes))
-            if found
-        ]
+    if parts:
         raise CheckpointMismatchError(
-            f'The checkpoint does not fit this backbone: {"; ".join(parts)}. Use the config it was '
-            'trained with.'
+            f'The checkpoint does not fit {whose}: {"; ".join(parts)}. Use the config it was '
+            f'trained with{advice}.'
         )
 
 

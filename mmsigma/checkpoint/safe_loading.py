@@ -23,15 +23,17 @@ from mmsigma.errors import CheckpointMismatchError
 # What MMEngine's loggers and schedules leave in every checkpoint, beside what MMEngine allows.
 _ALLOWED = [*get_torch_safe_globals(), *map(type, map(np.dtype, 'fdeilqILQbBhH?'))]
 torch.serialization.add_safe_globals(_ALLOWED)
+_trust_all = False
 
 
-def read(path: str | Path, map_location: Any = 'cpu', trust: bool = False) -> Any:
+def read(path: str | Path, map_location: Any = 'cpu', trust: bool | None = None) -> Any:
     """The content of a local ``.pth`` file.
 
     Args:
         path: The file.
         map_location: As ``torch.load`` has it.
-        trust: Whether to run what the file asks for, where it holds more than tensors and values.
+        trust: Whether to run what the file asks for, where it holds more than tensors and values;
+            by default what :func:`trust_all` was told.
 
     Raises:
         CheckpointMismatchError: It cannot be read, or is not trusted and wants a class or function
@@ -44,12 +46,12 @@ def read(path: str | Path, map_location: Any = 'cpu', trust: bool = False) -> An
         unsafe = _unsafe(path, str(error))
         if not unsafe:
             raise unreadable(path, error) from error
-        if not trust:
+        if not (_trust_all if trust is None else trust):
             raise CheckpointMismatchError(
                 f'{path} holds more than tensors and plain values: reading it would run '
                 f'{", ".join(unsafe[:3])}{", ..." if len(unsafe) > 3 else ""}, which no checkpoint '
                 'of mmsigma or MMEngine needs. If you know who wrote it, add '
-                '--trust-checkpoint.'
+                '--trust-checkpoint, or call mmsigma.checkpoint.safe_loading.trust_all(True).'
             ) from error
     except Exception as error:  # pickle, zip and torch have no common base
         raise unreadable(path, error) from error
@@ -80,18 +82,29 @@ def _unsafe(path: Path, error: str) -> list[str]:
     return [name for name in names if name not in allowed]
 
 
-def install(trust: bool = False) -> None:
-    """Let MMEngine read files and downloads as :func:`read` does, in this process."""
+def trust_all(trust: bool) -> None:
+    """Say whether checkpoints are trusted from here on in this process; none is at the start."""
+    global _trust_all
+    _trust_all = trust
 
-    def local(filename: str, map_location: Any = None) -> Any:
-        return read(filename, map_location, trust)
 
-    def download(filename: str, map_location: Any = None, progress: bool = True) -> Any:
-        file = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(filename).path).name
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(filename, str(file), progress=progress)
-        return read(file, map_location, trust)
+def load(path: str | Path) -> Any:
+    """The content of a file, or of what is at an address that MMEngine knows, on the CPU."""
+    return CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
 
-    CheckpointLoader.register_scheme(prefixes='', loader=local, force=True)
-    CheckpointLoader.register_scheme(prefixes=['http://', 'https://'], loader=download, force=True)
+
+def _local(filename: str, map_location: Any = None) -> Any:
+    return read(filename, map_location)
+
+
+def _download(filename: str, map_location: Any = None, progress: bool = True) -> Any:
+    file = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(filename).path).name
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(filename, str(file), progress=progress)
+    return read(file, map_location)
+
+
+# So that whatever goes through MMEngine in this process, mmseg's `init_model` too, reads like this.
+CheckpointLoader.register_scheme(prefixes='', loader=_local, force=True)
+CheckpointLoader.register_scheme(prefixes=['http://', 'https://'], loader=_download, force=True)

@@ -1,15 +1,15 @@
 """Checks of datasets before a long run starts."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mmcv
-import numpy as np
+from mmengine.fileio import exists
 from mmengine.registry import DATASETS
 
-from mmsigma.datasets.coco_check import check_annotations
+from mmsigma.datasets.coco_check import check_annotations, some
+from mmsigma.datasets.sample_check import Sample, evenly, examine_map
 from mmsigma.errors import DataError
 
 REMOTE = '://'
@@ -106,12 +106,42 @@ def _missing(name: str, key: str, path: Path) -> str:
     )
 
 
-def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
-    """Check label files of a segmentation dataset against its classes.
+def head_sizes(model: Mapping[str, Any], path: str = '') -> Iterator[tuple[str, int]]:
+    """Names of the heads that a model config names, and how many classes each predicts."""
+    for key, value in model.items():
+        # Region proposals know no classes; a backbone's are those of its pretraining.
+        if key in ('backbone', 'data_preprocessor') or 'rpn' in key:
+            continue
+        for i, node in enumerate(value if isinstance(value, list | tuple) else [value]):
+            if not isinstance(node, Mapping):
+                continue
+            name = f'{path}{key}' + (f'.{i}' if isinstance(value, list | tuple) else '')
+            things = node.get('num_things_classes')
+            count = node.get('num_classes')
+            if isinstance(things, int):
+                yield name, things + (node.get('num_stuff_classes') or 0)
+            elif isinstance(count, int):
+                yield name, count
+            yield from head_sizes(node, f'{name}.')
+
+
+def wrong_heads(classes: Sequence[str], model: Mapping[str, Any]) -> Iterator[str]:
+    """What to say of each head of a model config that predicts another number of classes."""
+    for name, count in head_sizes(model):
+        if count != len(classes):
+            yield (
+                f'{name} predicts {count} classes, the dataset has {len(classes)} '
+                f'({some(classes)}). Set num_classes of the head to {len(classes)}, or '
+                'metainfo=dict(classes=...) of the dataset.'
+            )
+
+
+def check_labels(dataset: Any, model: Mapping[str, Any], samples: int) -> int:
+    """Check heads, and label files of a segmentation dataset, against the classes of a dataset.
 
     Args:
-        dataset: A built mmseg dataset; others, which name no label files, are let pass.
-        num_classes: Classes that the head predicts, or None where that is not known.
+        dataset: A built dataset of mmseg or mmdet; depth maps have no classes and are let pass.
+        model: The config of the model that reads it.
         samples: How many label files to read, evenly spaced.
 
     Returns:
@@ -128,48 +158,24 @@ def check_labels(dataset: Any, num_classes: int | None, samples: int) -> int:
     if not classes or not len(inner):
         return 0
     first = inner.get_data_info(0)
+    if 'depth_map_path' in first:
+        return 0
+    for text in wrong_heads(classes, model):
+        raise DataError(text)
     if 'seg_map_path' not in first or 'instances' in first:  # mmdet's have no label images
         return 0
-    if num_classes is not None and num_classes != len(classes):
-        raise DataError(
-            f'The head predicts {num_classes} classes, the dataset has {len(classes)} '
-            f'({", ".join(classes[:4])}, ...). Set num_classes of the head to {len(classes)}.'
-        )
-    ignore = getattr(inner, 'ignore_index', 255)
-    indices = np.unique(np.linspace(0, len(inner) - 1, min(samples, len(inner))).astype(int))
+    indices = evenly(len(inner), samples)
     for index in indices:
-        info = inner.get_data_info(int(index))
+        info = inner.get_data_info(index)
         path = info['seg_map_path']
-        try:
-            label = mmcv.imread(path, flag='unchanged', backend='pillow')
-        except FileNotFoundError as error:
+        if not exists(path):
             raise DataError(
                 f'{info["img_path"]} has no label file: {path} does not exist. Add it, remove the '
                 'image, or set seg_map_suffix.'
-            ) from error
-        except OSError as error:
-            raise DataError(f'{path} cannot be read as a label image: {error}.') from error
-        values = trained_values(np.unique(label).astype(int), info)
-        wrong = [int(v) for v in values if v != ignore and not 0 <= v < len(classes)]
-        if wrong:
-            raise DataError(
-                f'{path} has labels {wrong[:8]}, but the dataset has {len(classes)} classes '
-                f'(0 to {len(classes) - 1}, and {ignore} for pixels to ignore). Convert the '
-                'labels, or set classes, label_map or reduce_zero_label.'
             )
+        found = Sample()
+        ignore = getattr(inner, 'ignore_index', 255)
+        examine_map(path, info, 'seg_map_path', len(classes), ignore, found)
+        for kind, case in found.problems:
+            raise DataError(f'{kind}: {case}.')
     return len(indices)
-
-
-def trained_values(values: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
-    """Labels that training sees for these values of a label file, as mmseg's LoadAnnotations does.
-
-    Args:
-        values: Values of the file, as integers of any shape.
-        info: What the dataset says of the image.
-    """
-    if info.get('reduce_zero_label'):
-        values = np.where((values == 0) | (values == 255), 255, values - 1)
-    if info.get('label_map'):
-        renamed = [info['label_map'].get(int(v), int(v)) for v in values.ravel()]
-        values = np.array(renamed, values.dtype).reshape(values.shape)
-    return values

@@ -61,14 +61,14 @@ def check_annotations(
     if missing:
         raise DataError(
             f'{name}: {path} has annotations of {len(missing)} images that it does not list (ids '
-            f'{_some(missing)}). Add them to its images, or remove the annotations.'
+            f'{some(missing)}). Add them to its images, or remove the annotations.'
         )
     used = {part['category_id'] for parts in found.values() for part in parts}
     unknown = sorted(used - names.keys(), key=str)
     if unknown:
         raise DataError(
             f'{name}: {path} has annotations of categories that it does not list (ids '
-            f'{_some(map(str, unknown))}; it lists {_some(map(str, names))}). Add them to its '
+            f'{some(map(str, unknown))}; it lists {some(map(str, names))}). Add them to its '
             'categories, or remove the annotations.'
         )
     files = [image['file_name'] for image in listed.values() if 'file_name' in image]
@@ -82,7 +82,7 @@ def check_annotations(
     if panoptic and others:
         raise DataError(
             f'{name}: {path} has segments of {len(others)} categories that are no classes '
-            f'({_some(others)}), and mmdet has no filter for them. Set metainfo=dict(classes=...) '
+            f'({some(others)}), and mmdet has no filter for them. Set metainfo=dict(classes=...) '
             'to all, or remove the segments.'
         )
     kept = {
@@ -162,7 +162,8 @@ def _check_each(
     if wrong:
         raise DataError(
             f'{name}: {len(wrong)} of {len(entries)} {what} in {path} lack what '
-            f"COCO's format has: {_some(wrong, '; ')}. Write what is missing, or remove them."
+            f"COCO's format has: {some(wrong, between='; ')}. Write what is missing, or remove "
+            'them.'
         )
 
 
@@ -199,7 +200,7 @@ def _check_masks(path: Path, name: str, annotations: Sequence[Mapping[str, Any]]
     if without:
         raise DataError(
             f'{name}: {len(without)} of {len(annotations)} annotations in {path} have no mask, '
-            f'and the pipeline loads masks (ids {_some(without)}). Give each its segmentation, '
+            f'and the pipeline loads masks (ids {some(without)}). Give each its segmentation, '
             'remove them, or take a head for boxes alone, whose data loads none (--head).'
         )
 
@@ -209,14 +210,14 @@ def _check_classes(path: Path, name: str, classes: Sequence[str], names: list[st
     if absent:
         raise DataError(
             f'{name}: {len(absent)} of {len(classes)} classes are no category of {path}: '
-            f'{_some(absent)}; it has {_some(names)}. Set metainfo=dict(classes=...) of the '
+            f'{some(absent)}; it has {some(names)}. Set metainfo=dict(classes=...) of the '
             'dataset to its names, and num_classes of the head to their number.'
         )
     order = [title for title in names if title in classes]
     if classes and order != list(classes):
         raise DataError(
             f'{name}: the classes are not in the order of the categories of {path} '
-            f'({_some(order)}), by which mmdet numbers them. Set metainfo=dict(classes=...) to '
+            f'({some(order)}), by which mmdet numbers them. Set metainfo=dict(classes=...) to '
             'that order.'
         )
 
@@ -232,26 +233,13 @@ def _check_files(
     if missing:
         raise DataError(
             f'{name}: {len(missing)} of {len(files)} {what} that {path} lists are not in {folder}: '
-            f'{_some(missing)}. Set data_prefix.{key} to where they are, or remove them from the '
+            f'{some(missing)}. Set data_prefix.{key} to where they are, or remove them from the '
             'file.'
         )
 
 
-def check_heads(classes: Sequence[str], heads: Mapping[str, int]) -> None:
-    """Check that every head predicts as many classes as the dataset has.
-
-    Raises:
-        DataError: A head of another size.
-    """
-    for name, count in heads.items():
-        if count != len(classes):
-            raise DataError(
-                f'{name} predicts {count} classes, the dataset has {len(classes)} '
-                f'({_some(classes)}). Set num_classes of the head to {len(classes)}, or '
-                'metainfo=dict(classes=...) of the dataset.'
-            )
-
-
-def _some(names: Iterable[str], between: str = ', ') -> str:
+def some(names: Iterable[str], shown: int = 5, between: str = ', ') -> str:
+    """The first of many names."""
     names = list(names)
-    return between.join(names[:5]) + (f' and {len(names) - 5} more' if len(names) > 5 else '')
+    more = f' and {len(names) - shown:,} more' if len(names) > shown else ''
+    return between.join(names[:shown]) + more

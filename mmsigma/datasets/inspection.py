@@ -2,18 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.registry import DATASETS
+from tqdm.contrib.concurrent import thread_map
 
-from mmsigma.datasets.check import REMOTE, check_paths, dataset_configs
-from mmsigma.datasets.coco_check import check_heads
-from mmsigma.datasets.sample_check import Sample, examine
+from mmsigma.datasets.check import REMOTE, check_paths, dataset_configs, wrong_heads
+from mmsigma.datasets.coco_check import some
+from mmsigma.datasets.sample_check import Sample, evenly, examine
 from mmsigma.errors import DataError
 
 LOADERS = {
@@ -21,7 +20,6 @@ LOADERS = {
     'val': 'val_dataloader',
     'test': 'test_dataloader',
 }
-_SHOWN = 3
 
 
 @dataclass
@@ -66,7 +64,6 @@ def inspect(config: Any, samples: int | None = 1000, workers: int = 4) -> list[P
     Returns:
         One part for each dataset; a split that reads what another does is left out.
     """
-    heads = dict(head_sizes(config.get('model') or {}))
     parts: list[Part] = []
     for split, loader in LOADERS.items():
         found = list(dataset_configs((config.get(loader) or {}).get('dataset') or {}))
@@ -75,7 +72,7 @@ def inspect(config: Any, samples: int | None = 1000, workers: int = 4) -> list[P
                 continue
             part = Part(f'{split} {number}' if len(found) > 1 else split, dataset)
             parts.append(part)
-            _inspect(part, config.get('default_scope'), heads, samples, workers)
+            _inspect(part, config, samples, workers)
     _overlap(parts)
     return parts
 
@@ -87,28 +84,8 @@ def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     }
 
 
-def head_sizes(model: Mapping[str, Any], path: str = '') -> Iterator[tuple[str, int]]:
-    """Names of the heads that a model config names, and how many classes each predicts."""
-    for key, value in model.items():
-        # Region proposals know no classes; a backbone's are those of its pretraining.
-        if key in ('backbone', 'data_preprocessor') or 'rpn' in key:
-            continue
-        for i, node in enumerate(value if isinstance(value, list | tuple) else [value]):
-            if not isinstance(node, Mapping):
-                continue
-            name = f'{path}{key}' + (f'.{i}' if isinstance(value, list | tuple) else '')
-            things = node.get('num_things_classes')
-            count = node.get('num_classes')
-            if isinstance(things, int):
-                yield name, things + (node.get('num_stuff_classes') or 0)
-            elif isinstance(count, int):
-                yield name, count
-            yield from head_sizes(node, f'{name}.')
-
-
-def _inspect(
-    part: Part, scope: str | None, heads: Mapping[str, int], samples: int | None, workers: int
-) -> None:
+def _inspect(part: Part, config: Any, samples: int | None, workers: int) -> None:
+    scope, model = config.get('default_scope'), config.get('model') or {}
     try:
         check_paths(part.config, LOADERS[part.name.split()[0]], scope)
     except DataError as error:
@@ -124,22 +101,18 @@ def _inspect(
         return
     is_depth = 'depth_map_path' in infos[0]
     part.classes = () if is_depth else tuple(dataset.metainfo.get('classes') or ())
-    if part.classes:
-        for name, count in heads.items():
-            try:
-                check_heads(part.classes, {name: count})
-            except DataError as error:
-                part.wrong(str(error))
+    for text in wrong_heads(part.classes, model) if part.classes else ():
+        part.wrong(text)
     _missing(part, infos)
     _unlisted(part, infos)
-    indices = np.arange(len(infos))
-    if samples is not None and samples < len(infos):
-        indices = np.unique(np.linspace(0, len(infos) - 1, samples).astype(int))
     ignore = getattr(dataset, 'ignore_index', 255)
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        read = list(
-            pool.map(lambda i: examine(infos[i], len(part.classes), ignore), indices.tolist())
-        )
+    read = thread_map(
+        lambda i: examine(infos[i], len(part.classes), ignore),
+        evenly(len(infos), samples),
+        max_workers=max(workers, 1),
+        desc=part.name,
+        disable=None,
+    )
     filtered = part.config.get('filter_cfg') and not part.config.get('test_mode')
     kept = 'images that filter_cfg keeps' if filtered else 'images'
     part.lines.append(f'{len(infos):,} {kept}, {len(read):,} of them read; {_sizes(read)}')
@@ -150,7 +123,7 @@ def _inspect(
             kinds.setdefault(kind, []).append(case)
     part.unit = 'pixels'
     for kind, cases in kinds.items():
-        part.wrong(f'{len(cases):,} {kind}: {some(cases)}')
+        part.wrong(f'{len(cases):,} {kind}: {some(cases, 3)}')
     if 'instances' in infos[0]:
         _instances(part, infos)
     ignored = part.counts.pop(ignore, 0) if part.unit == 'pixels' else 0
@@ -185,7 +158,7 @@ def _missing(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
         paths = [info[key] for info in infos if info.get(key)]
         missing = [p for p in paths if REMOTE not in p and not os.path.exists(p)]
         if missing:
-            part.wrong(f'{len(missing):,} of {len(paths):,} {what}: {some(missing)}')
+            part.wrong(f'{len(missing):,} of {len(paths):,} {what}: {some(missing, 3)}')
 
 
 def _unlisted(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
@@ -201,7 +174,7 @@ def _unlisted(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
     there = (p for p in Path(folder).rglob(f'*{suffix}') if not p.name.startswith('.'))
     alone = sorted(str(p) for p in there if os.path.normpath(p) not in listed)
     if alone:
-        part.wrong(f'{len(alone):,} label files have no image: {some(alone)}')
+        part.wrong(f'{len(alone):,} label files have no image: {some(alone, 3)}')
 
 
 def _instances(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
@@ -243,12 +216,6 @@ def _overlap(parts: Sequence[Part]) -> None:
         both = part.images & train
         if both and not part.name.startswith('train'):
             part.lines.append(f'{len(both):,} of these images are trained on too')
-
-
-def some(names: Sequence[str], shown: int = _SHOWN) -> str:
-    """The first of many names."""
-    more = f' and {len(names) - shown:,} more' if len(names) > shown else ''
-    return ', '.join(names[:shown]) + more
 
 
 def class_table(parts: Sequence[Part]) -> list[str]:

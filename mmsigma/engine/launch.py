@@ -80,11 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher',
     )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='read checkpoints that hold more than tensors and plain values, and run what they say',
-    )
+    add_trust(parser)
     parser.add_argument(
         '--strategy',
         metavar='NAME',
@@ -92,6 +88,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # torch.distributed.launch passes it; torchrun sets the environment variable instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of every tool that reads a checkpoint."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='read checkpoints that hold more than tensors and plain values, and run what they say',
+    )
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +144,7 @@ def load_config(args: argparse.Namespace) -> Config:
     from mmsigma.config import recipe
     from mmsigma.engine.distributed import strategies
 
-    safe_loading.install(getattr(args, 'trust_checkpoint', False))
+    safe_loading.trust_all(getattr(args, 'trust_checkpoint', False))
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     options = args.cfg_options or {}
     if not isinstance(options, Mapping):
@@ -297,8 +302,7 @@ def check_checkpoint(path: str | Path, config: Config | None = None) -> None:
 
 
 def _check_checkpoint(path: str | Path, config: Config) -> None:
-    from mmengine.runner import CheckpointLoader
-
+    from mmsigma.checkpoint import safe_loading
     from mmsigma.datasets.check import REMOTE
     from mmsigma.engine.distributed.checks import check_kind, check_optimizer
 
@@ -310,7 +314,7 @@ def _check_checkpoint(path: str | Path, config: Config) -> None:
     there = f'{file.parent} holds {", ".join(near) or "no other"}'
     if not file.is_file():
         raise CheckpointMismatchError(f'There is no checkpoint {str(path)!r}; {there}.')
-    checkpoint = CheckpointLoader.load_checkpoint(str(file), map_location='cpu')
+    checkpoint = safe_loading.read(file)
     if not config.get('resume'):
         return
     if 'optimizer' not in checkpoint:

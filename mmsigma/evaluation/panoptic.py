@@ -1,8 +1,7 @@
 """Panoptic quality (Kirillov et al., CVPR 2019, arXiv 1801.00868), as COCO defines it."""
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,42 +63,38 @@ def compare(
             f'The panoptic picture is {truth.shape}, the image {predicted.shape} (rows, columns): '
             'data_prefix.seg belongs to other images.'
         )
+    category = np.array([segment['category'] for segment in true_segments], int)
+    crowd = np.array([segment['crowd'] for segment in true_segments], bool)
+    label = np.array([*labels.values()], int)
+    # Pixels of each pair; the first row and column are of no segment.
+    shape = len(category) + 1, len(label) + 1
+    places = (
+        _places(truth, [segment['id'] for segment in true_segments]),
+        _places(predicted, labels),
+    )
+    pairs = np.ravel_multi_index(places, shape).ravel()
+    pixels = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    overlap, on_void, area = pixels[1:, 1:], pixels[0, 1:], pixels[:, 1:].sum(axis=0)
+    union = pixels[1:].sum(axis=1)[:, None] + area - overlap - on_void
+    iou = overlap / np.maximum(union, 1)
+    same = category[:, None] == label
+    match = same & ~crowd[:, None] & (iou > 0.5)
+    hit, missed = match.any(axis=0), ~match.any(axis=1) & ~crowd
+    excused = on_void + (overlap * (same & crowd[:, None])).sum(axis=0)
     sums = np.zeros((classes, 4))
-    known = {segment['id']: segment for segment in true_segments}
-    above = int(predicted.max()) + 1
-    pairs, counts = np.unique(truth.astype(np.int64) * above + predicted, return_counts=True)
-    overlap = {
-        divmod(pair, above): count
-        for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True)
-    }
-    true_area: dict[int, int] = defaultdict(int)
-    area: dict[int, int] = defaultdict(int)
-    on_void: dict[int, int] = defaultdict(int)
-    on_crowd: dict[int, int] = defaultdict(int)  # of its own class
-    for (t, p), count in overlap.items():
-        true_area[t] += count
-        area[p] += count
-        if t not in known:
-            on_void[p] += count
-        elif known[t]['crowd'] and known[t]['category'] == labels.get(p):
-            on_crowd[p] += count
-
-    matched_truth, matched = set(), set()
-    for (t, p), count in overlap.items():
-        if t not in known or p not in labels or known[t]['crowd']:
-            continue
-        label, union = labels[p], true_area[t] + area[p] - count - on_void[p]
-        if label == known[t]['category'] and count / union > 0.5:
-            sums[label] += 1, count / union, 0, 0
-            matched_truth.add(t)
-            matched.add(p)
-    for t, segment in known.items():
-        if not segment['crowd'] and t not in matched_truth:
-            sums[segment['category'], 3] += 1
-    for p, label in labels.items():
-        if p not in matched and on_void[p] + on_crowd[p] <= area[p] / 2:
-            sums[label, 2] += 1
+    np.add.at(sums[:, 0], label[hit], 1)
+    np.add.at(sums[:, 1], label[hit], (iou * match).sum(axis=0)[hit])
+    np.add.at(sums[:, 2], label[~hit & (excused <= area / 2)], 1)
+    np.add.at(sums[:, 3], category[missed], 1)
     return sums
+
+
+def _places(values: np.ndarray, ids: Iterable[int]) -> np.ndarray:
+    """Which of ``ids`` each value is, counted from 1; 0 for none."""
+    places = {number: place for place, number in enumerate(ids, 1)}
+    found, inverse = np.unique(values, return_inverse=True)
+    of_found = np.array([places.get(value, 0) for value in found.tolist()])
+    return of_found[inverse.reshape(values.shape)]
 
 
 @METRICS.register_module()

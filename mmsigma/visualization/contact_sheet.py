@@ -1,23 +1,24 @@
 """A contact sheet: some images of every dataset, with what their labels say."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, VISUALIZERS
 
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.datasets.inspection import Part
-from mmsigma.visualization.pictures import colour
+from mmsigma.datasets.sample_check import evenly
+from mmsigma.visualization.pictures import tiles
 
-_COLUMNS = 4
+_COLUMNS = 2
+_KEPT = ('Load', 'Pack')  # steps of a pipeline that say what is drawn
 
 
 def draw(parts: Sequence[Part], path: str | Path, images: int = 4, scope: str | None = None) -> int:
-    """Draw images beside their label maps, or with boxes and masks over them.
+    """Draw images beside their labels, or with boxes and masks over them, as mmseg or mmdet does.
 
     Args:
         parts: What :func:`mmsigma.datasets.inspection.inspect` returned.
@@ -28,99 +29,51 @@ def draw(parts: Sequence[Part], path: str | Path, images: int = 4, scope: str | 
     Returns:
         How many images are on the sheet.
     """
-    from matplotlib.figure import Figure  # only pictures need matplotlib
-
-    rows: list[tuple[str, list[tuple[str, np.ndarray]]]] = []
+    rows: list[list[tuple[str, np.ndarray]]] = []
     drawn = 0
     for part in parts:
         if part.dataset is None or not len(part.dataset):
             continue
-        tiles: list[tuple[str, np.ndarray]] = []
-        for name, found in _samples(part, images, scope):
-            tiles += [(name if i == 0 else '', tile) for i, tile in enumerate(found)]
-            drawn += 1
-        pieces = [tiles[i : i + _COLUMNS] for i in range(0, len(tiles), _COLUMNS)]
-        rows += [(part.name if i == 0 else '', piece) for i, piece in enumerate(pieces)]
-    height = 2.6 * max(len(rows), 1)
-    figure = Figure(figsize=(3.2 * _COLUMNS, height))
-    axes = figure.subplots(max(len(rows), 1), _COLUMNS, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for row, (title, tiles) in zip(axes, rows, strict=False):
-        for axis, (name, tile) in zip(row, tiles, strict=False):
-            axis.imshow(tile, interpolation='nearest')
-            axis.set_title(f'{title}  {name}'.strip() if axis is row[0] else name, fontsize=8)
-    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.3 / height, 0.03, 0.12)
+        found = list(_samples(part, images, scope))
+        drawn += len(found)
+        found[0] = f'{part.name}  {found[0][0]}', found[0][1]
+        rows += [found[i : i + _COLUMNS] for i in range(0, len(found), _COLUMNS)]
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=100)
+    tiles(rows, _COLUMNS, (12.8, 2.6 * max(len(rows), 1))).savefig(buffer, format='png', dpi=100)
     write(path, buffer.getvalue())
     return drawn
 
 
-def _samples(part: Part, images: int, scope: str | None) -> list[tuple[str, list[np.ndarray]]]:
+def _samples(part: Part, images: int, scope: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """Names and pictures of some images, read by the loading steps of the config itself."""
     steps = [
-        step
+        {**step, 'meta_keys': ()} if 'Pack' in step['type'] else step
         for step in part.config.get('pipeline') or []
-        if str(step.get('type')).rpartition('.')[2].startswith('Load')
+        if step['type'].rpartition('.')[2].startswith(_KEPT)
     ]
     with DATASETS.switch_scope_and_registry(scope) as registry:
         dataset = registry.build({**part.config, 'pipeline': steps, 'test_mode': False})
-        indices = np.unique(np.linspace(0, len(dataset) - 1, images).astype(int))
-        found = []
-        for index in indices:
-            info = dataset.get_data_info(int(index))
-            name = Path(info['img_path']).name
-            try:
-                results = dataset.pipeline(info)
-                found.append((name, _tiles(results, part)))
-            except Exception as error:  # broken files are told elsewhere
-                blank = np.full((60, 80, 3), 220, np.uint8)
-                found.append((f'{name}: {type(error).__name__}', [blank]))
-    return found
-
-
-def _tiles(results: dict[str, Any], part: Part) -> list[np.ndarray]:
-    image = results['img'].astype(np.uint8)
-    image = image[..., ::-1] if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
-    palette = part.dataset.metainfo.get('palette') or []
-    if 'gt_bboxes' in results:
-        tiles = [_boxes(image, results, palette, part.classes)]
-        if 'gt_seg_map' in results:  # panoptic: stuff too
-            tiles.append(colour(results['gt_seg_map'], palette))
-        return tiles
-    if 'gt_depth_map' in results:
-        depth = results['gt_depth_map']
-        grey = np.asarray(255 * depth / max(float(depth.max()), 1e-6), np.uint8)
-        return [image, np.repeat(grey[..., None], 3, -1)]
-    if 'gt_seg_map' in results:
-        if results['gt_seg_map'].ndim != 2:
-            raise ValueError('a label file holds colours')
-        return [image, colour(results['gt_seg_map'], palette)]
-    return [image]
-
-
-def _boxes(
-    image: np.ndarray, results: dict[str, Any], palette: Sequence[Any], classes: Sequence[str]
-) -> np.ndarray:
-    import cv2  # a part of mmcv
-
-    canvas = image.astype(np.float32)
-    labels = results['gt_bboxes_labels']
-    tints = [np.array(palette[i] if i < len(palette) else (255, 0, 0), float) for i in labels]
-    masks = results['gt_masks'].to_ndarray() if 'gt_masks' in results else []
-    for mask, tint in zip(masks, tints, strict=False):
-        inside = mask.astype(bool)
-        canvas[inside] = 0.45 * canvas[inside] + 0.55 * tint
-    picture = np.ascontiguousarray(canvas.astype(np.uint8))
-    boxes = results['gt_bboxes']
-    thick = max(1, round(max(picture.shape) / 300))
-    for box, tint, label in zip(getattr(boxes, 'tensor', boxes), tints, labels, strict=True):
-        x1, y1, x2, y2 = (round(float(v)) for v in box)
-        shade = tuple(map(int, tint))
-        cv2.rectangle(picture, (x1, y1), (x2, y2), shade, thick)
-        place = (x1 + 2, max(y1 + 12 * thick, 10))
-        title = classes[label] if label < len(classes) else str(label)
-        for tone, width in (((0, 0, 0), 3 * thick), ((255, 255, 255), thick)):
-            cv2.putText(picture, title, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thick, tone, width)
-    return mmcv.imrescale(picture, (800, 800)) if max(picture.shape) > 800 else picture
+    detects = hasattr(dataset, 'COCOAPI') or 'instances' in dataset.get_data_info(0)
+    kind = 'DetLocalVisualizer' if detects else 'SegLocalVisualizer'
+    with VISUALIZERS.switch_scope_and_registry(scope) as registry:
+        visualizer: Any = registry.build(dict(type=kind, name=f'sheet of {part.name}'))
+    visualizer.dataset_meta = dataset.metainfo
+    pictures: list[np.ndarray] = []
+    visualizer.add_image = lambda name, image, step=0: pictures.append(image)
+    for index in evenly(len(dataset), images):
+        info = dataset.get_data_info(index)
+        name = Path(info['img_path']).name
+        try:
+            found = dataset.pipeline(info)
+            sample, image = found['data_samples'], found['inputs'].numpy().transpose(1, 2, 0)
+            image = np.ascontiguousarray(image[..., ::-1], np.uint8)
+            boxes = sample.gt_instances.get('bboxes') if detects else None
+            if boxes is not None:  # mmdet draws no boxes of the kind that it loads
+                sample.gt_instances.bboxes = getattr(boxes, 'tensor', boxes)
+            visualizer.add_datasample(name, image, sample, draw_pred=False)
+            if not detects:
+                pictures.append(np.hstack([image, pictures[-1]]))
+        except Exception as error:  # broken files are told elsewhere
+            name = f'{name}: {type(error).__name__}'
+            pictures.append(np.full((60, 80, 3), 220, np.uint8))
+        yield name, pictures[-1]

@@ -6,6 +6,8 @@ from typing import Any
 
 import mmcv
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 
 def colour(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
@@ -13,6 +15,22 @@ def colour(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     table = np.full((256, 3), 255, np.uint8)
     table[: len(palette)] = palette
     return table[labels.astype(np.uint8)]
+
+
+def tiles(
+    rows: Sequence[Sequence[tuple[str, np.ndarray]]], columns: int, inches: tuple[float, float]
+) -> Figure:
+    """A figure of so many inches with rows of pictures, RGB ``(H, W, 3)``, below their titles."""
+    figure = Figure(figsize=inches)
+    axes = figure.subplots(max(len(rows), 1), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row, line in zip(axes, rows, strict=False):
+        for axis, (title, picture) in zip(row, line, strict=False):
+            axis.imshow(picture, interpolation='nearest')
+            axis.set_title(title, fontsize=9)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.3 / inches[1], 0.03, 0.12)
+    return figure
 
 
 def compare(
@@ -28,32 +46,23 @@ def compare(
     Returns:
         ``path``.
     """
-    # Imported here: only pictures need matplotlib.
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    first = next(iter(predictions.values()))
     titles = ['image', 'truth', *predictions]
-    height, width = first[0].ori_shape[:2]
-    figure = Figure(figsize=(2.2 * len(titles), 2.2 * len(first) * height / width + 0.6))
-    axes = figure.subplots(len(first), len(titles), squeeze=False)
-    for row, samples in enumerate(zip(*predictions.values(), strict=True)):
+    rows: list[list[tuple[str, np.ndarray]]] = []
+    for samples in zip(*predictions.values(), strict=True):
         image = mmcv.imread(samples[0].img_path, channel_order='rgb')
         maps = [samples[0].gt_sem_seg, *(s.pred_sem_seg for s in samples)]
-        tiles = [image] + [
-            colour(m.data.squeeze().cpu().numpy(), metainfo['palette']) for m in maps
-        ]
-        for axis, tile, title in zip(axes[row], tiles, titles, strict=True):
-            axis.imshow(tile, interpolation='nearest')
-            axis.set_axis_off()
-            if row == 0:
-                axis.set_title(title, fontsize=11)
+        labels = [colour(m.data.squeeze().cpu().numpy(), metainfo['palette']) for m in maps]
+        shown = titles if not rows else [''] * len(titles)
+        rows.append(list(zip(shown, [image, *labels], strict=True)))
+    height, width = rows[0][0][1].shape[:2]
+    inches = 2.2 * len(titles), 2.2 * len(rows) * height / width + 0.6
+    figure = tiles(rows, len(titles), inches)
     figure.legend(
         handles=[
-            Patch(facecolor=(c[0] / 255, c[1] / 255, c[2] / 255), edgecolor='grey', label=name)
-            for name, c in zip(metainfo['classes'], metainfo['palette'], strict=True)
+            Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor='grey', label=name)
+            for name, (r, g, b) in zip(metainfo['classes'], metainfo['palette'], strict=True)
         ],
         loc='lower center',
         ncols=min(len(metainfo['classes']), 6),

@@ -96,16 +96,20 @@ def test_no_dataset():
 # --- Labels ---------------------------------------------------------------------------------
 
 
+def heads(classes):
+    return dict(decode_head=dict(num_classes=classes))
+
+
 def test_good_labels(root):
-    assert check_labels(dataset(root), 3, samples=200) == 3
-    assert check_labels(dataset(root), None, samples=2) == 2
+    assert check_labels(dataset(root), heads(3), samples=200) == 3
+    assert check_labels(dataset(root), {}, samples=2) == 2
 
 
 @pytest.mark.parametrize(('index', 'value'), [(0, 3), (2, 254)])
 def test_labels_outside_the_classes(root, index, value):
     save(root, index, [0, value])
     with pytest.raises(DataError) as caught:
-        check_labels(dataset(root), 3, samples=200)
+        check_labels(dataset(root), heads(3), samples=200)
     for word in (f'{index:03}.png', f'labels [{value}]', '3 classes (0 to 2, and 255', 'label_map'):
         assert word in str(caught.value)
 
@@ -113,14 +117,14 @@ def test_labels_outside_the_classes(root, index, value):
 def test_all_files_are_not_read(root):
     """The first and the last are, whatever the number of samples."""
     save(root, 1, [3])
-    assert check_labels(dataset(root), 3, samples=2) == 2
+    assert check_labels(dataset(root), heads(3), samples=2) == 2
 
 
 def test_ignore_index(root):
     save(root, 0, [0, 100])
-    assert check_labels(dataset(root, ignore_index=100), 3, samples=1) == 1
+    assert check_labels(dataset(root, ignore_index=100), heads(3), samples=1) == 1
     with pytest.raises(DataError, match=r'labels \[100\]'):
-        check_labels(dataset(root), 3, samples=1)
+        check_labels(dataset(root), heads(3), samples=1)
 
 
 @pytest.mark.parametrize(('values', 'wrong'), [([0, 1, 3, 255], None), ([0, 4], 3)])
@@ -130,10 +134,10 @@ def test_reduce_zero_label(root, values, wrong):
         save(root, i, values)
     data = dataset(root, reduce_zero_label=True)
     if wrong is None:
-        assert check_labels(data, 3, samples=3) == 3
+        assert check_labels(data, heads(3), samples=3) == 3
     else:
         with pytest.raises(DataError, match=rf'labels \[{wrong}\]'):
-            check_labels(data, 3, samples=3)
+            check_labels(data, heads(3), samples=3)
 
 
 class Four(BaseSegDataset):
@@ -146,15 +150,15 @@ def test_label_map(root):
     arguments = config(root, metainfo=dict(classes=('road', 'tree')))
     arguments.pop('type')
     data = Four(**arguments)
-    assert check_labels(data, 2, samples=1) == 1
+    assert check_labels(data, heads(2), samples=1) == 1
     save(root, 0, [4])
     with pytest.raises(DataError, match=r'labels \[4\]'):
-        check_labels(data, 2, samples=1)
+        check_labels(data, heads(2), samples=1)
 
 
 def test_head_of_another_size(root):
     with pytest.raises(DataError, match=r'head predicts 2 classes, the dataset has 3 .*to 3'):
-        check_labels(dataset(root), 2, samples=1)
+        check_labels(dataset(root), heads(2), samples=1)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +169,9 @@ def test_label_files(root, content, words):
     path = root / 'ann_dir/train/000.png'
     path.unlink() if content is None else path.write_bytes(content)
     with pytest.raises(DataError, match=words) as caught:
-        check_labels(data, 3, samples=1)
+        check_labels(data, heads(3), samples=1)
     assert str(path) in str(caught.value)
 
 
 def test_datasets_without_label_images_pass():
-    assert check_labels([1, 2], 3, samples=1) == 0
+    assert check_labels([1, 2], heads(3), samples=1) == 0

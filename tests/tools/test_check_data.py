@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmsigma.datasets import inspection
+from mmsigma.datasets.check import head_sizes
 from tests.coco import write_coco
 from tests.fixtures import ROOT
 
@@ -88,7 +88,7 @@ def test_everything_wrong_is_listed_at_once(place, capsys, tree, tmp_path):
         'train: decode_head predicts 12 classes, the dataset has 11',
         f'train: 1 of 6 images have no label file: {labels}/000.png',
         f'train: 1 label files have no image: {labels}/lonely.png',
-        f'{labels}/001.png has [11]',
+        f'{labels}/001.png has labels [11]',
         f'{labels}/002.png is 80x30, its image 80x60',
         f'{labels}/003.png has shape (60, 80, 3)',
         f'train: 1 label files cannot be read: {labels}/004.png',
@@ -136,6 +136,8 @@ def test_detection(place, capsys, coco, tmp_path, leaf, words):
         assert word in out, word
     with Image.open(sheet) as image:
         assert image.width == 1280
+        blank = (np.asarray(image.convert('RGB')) == 220).all(axis=-1).mean()
+        assert blank < 0.01  # the picture of an image that cannot be drawn is ten times as large
 
 
 def test_wrong_annotations_are_listed_at_once(place, capsys, coco):
@@ -185,7 +187,7 @@ def test_heads_of_a_config():
         roi_head=dict(bbox_head=[dict(num_classes=80), dict(num_classes=7)]),
         panoptic_head=dict(num_things_classes=80, num_stuff_classes=53),
     )
-    assert dict(inspection.head_sizes(model)) == {
+    assert dict(head_sizes(model)) == {
         'roi_head.bbox_head.0': 80,
         'roi_head.bbox_head.1': 7,
         'panoptic_head': 133,

@@ -383,20 +383,17 @@ def test_a_run_that_fails_does_not_stop_the_others(place, write_grid):
 # A disk that is full when a checkpoint is to be written, for real as far as the system tells.
 FULL_DISK = """
 import os
-import tempfile
+from pathlib import Path
 
-real = tempfile.mkstemp
-
-
-def mkstemp(*args, **kwargs):
-    handle, path = real(*args, **kwargs)
-    if 'sigma' in path and '/.iter_4.pth.' in path and 'MMSIGMA_FULL' in os.environ:
-        os.close(handle)
-        handle = os.open('/dev/full', os.O_WRONLY)
-    return handle, path
+real = Path.write_bytes
 
 
-tempfile.mkstemp = mkstemp
+def write_bytes(path, data):
+    full = 'sigma' in str(path) and '/.iter_4.pth.' in str(path) and 'MMSIGMA_FULL' in os.environ
+    return real(Path('/dev/full') if full else path, data)
+
+
+Path.write_bytes = write_bytes
 """
 
 

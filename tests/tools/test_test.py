@@ -73,7 +73,7 @@ def test_a_detector(place, capfd):
     checkpoint = 'detector/iter_2.pth'
     assert place.call('test', config, checkpoint, '--tta', '--work-dir', 'tta') == 0
     assert place.call('test', config, checkpoint, '--out', 'found', '--work-dir', 'tta') == 1
-    assert 'whose name ends in .pkl; given: found' in ''.join(capfd.readouterr())
+    assert 'a file that ends in .pkl; given: found' in ''.join(capfd.readouterr())
     assert place.call('test', config, checkpoint, '--out', 'found.pkl', '--work-dir', 'tta') == 0
     assert pickle.loads((place.root / 'found.pkl').read_bytes())[0]['pred_instances'] is not None
 

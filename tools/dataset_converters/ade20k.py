@@ -5,8 +5,6 @@ Labels stay as they are: 0 is what is no class, and mmseg's ``reduce_zero_label`
 Usage: ``python tools/dataset_converters/ade20k.py ADEChallengeData2016.zip [--data DIR]``
 """
 
-import sys
-
 from conversion.command import run
 from conversion.dataset import Dataset, Split
 
@@ -28,4 +26,4 @@ DATASET = Dataset(
 )
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET))
+    run(DATASET)

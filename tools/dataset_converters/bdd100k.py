@@ -6,8 +6,6 @@ Usage: ``python tools/dataset_converters/bdd100k.py bdd100k_images_10k.zip
 bdd100k_sem_seg_labels_trainval.zip``
 """
 
-import sys
-
 from conversion.command import run
 from conversion.dataset import Dataset, Split
 
@@ -31,4 +29,4 @@ DATASET = Dataset(
 )
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET))
+    run(DATASET)

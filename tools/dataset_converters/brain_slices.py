@@ -24,11 +24,13 @@ import argparse
 import importlib.util
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmsigma.checkpoint.atomic_write import whole
 
 if TYPE_CHECKING:  # --help needs none of it
     import numpy as np
@@ -234,14 +236,9 @@ def prepare(out_dir: Path) -> Path:
     if out_dir.exists() and any(out_dir.iterdir()) and read_meta(out_dir) is None:
         raise FileExistsError(f'{out_dir} holds other files: name a new or empty directory')
     print('slicing the MNI152 template (a few seconds)', flush=True)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    # A temporary directory beside the target: os.replace is atomic only within a file system.
-    with tempfile.TemporaryDirectory(prefix=f'.{out_dir.name}.', dir=out_dir.parent) as temp:
-        new = Path(temp) / 'new'
+    with whole(out_dir) as new:
         write_dataset(new)
-        if out_dir.exists():  # empty, incomplete or of an earlier format; deleted with temp
-            os.replace(out_dir, Path(temp) / 'old')
-        os.replace(new, out_dir)
+        shutil.rmtree(out_dir, ignore_errors=True)  # empty, incomplete or of an earlier format
     print(f'wrote {out_dir}\n{summary(out_dir)}')
     return out_dir
 

@@ -8,13 +8,11 @@ Usage: ``python tools/dataset_converters/cityscapes.py leftImg8bit_trainvaltest.
 gtFine_trainvaltest.zip``
 """
 
-import sys
 from pathlib import Path
 
 from conversion.command import run
-from conversion.convert import convert
 from conversion.dataset import Dataset, Split
-from conversion.labels import CITYSCAPES_IDS, encode, read, translate
+from conversion.labels import CITYSCAPES_IDS, labels_beside, write_translated
 
 IMAGES, LABELS = 'leftImg8bit_trainvaltest.zip', 'gtFine_trainvaltest.zip'
 SUFFIXES = {
@@ -43,17 +41,11 @@ DATASET = Dataset(
 )
 
 
-def train_ids(path: Path) -> bytes:
-    """Train ids of a file of label ids."""
-    return encode(translate(read(path), CITYSCAPES_IDS, path))
-
-
 def write_labels(root: Path, workers: int) -> None:
     """Write the train ids of all label ids below ``root``."""
-    sources = sorted((root / 'gtFine').glob('*/*/*_gtFine_labelIds.png'))
-    jobs = [(p, p.with_name(p.name.replace('labelIds', 'labelTrainIds'))) for p in sources]
-    convert(jobs, train_ids, 'train ids', workers)
+    sources = (root / 'gtFine').glob('*/*/*_gtFine_labelIds.png')
+    write_translated(sources, labels_beside, CITYSCAPES_IDS, workers)
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_labels))
+    run(DATASET, write_labels)

@@ -5,7 +5,6 @@ annotations_trainval2017.zip``, with ``panoptic_annotations_trainval2017.zip`` f
 segmentation.
 """
 
-import sys
 from pathlib import Path
 
 from conversion.command import run
@@ -60,4 +59,4 @@ def check_files(root: Path, workers: int) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, check_files))
+    run(DATASET, check_files)

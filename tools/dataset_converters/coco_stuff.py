@@ -8,13 +8,11 @@ Usage: ``python tools/dataset_converters/coco_stuff.py train2017.zip val2017.zip
 stuffthingmaps_trainval2017.zip``
 """
 
-import sys
 from pathlib import Path
 
 from conversion.command import run
-from conversion.convert import convert
 from conversion.dataset import Dataset, Split
-from conversion.labels import IGNORED, encode, read, translate
+from conversion.labels import IGNORED, labels_beside, write_translated
 
 LABELS = 'stuffthingmaps_trainval2017.zip'
 DATASET = Dataset(
@@ -40,21 +38,11 @@ USED = [label for label in range(182) if label not in UNUSED]
 TRAIN_IDS = {label: index for index, label in enumerate(USED)} | {IGNORED: IGNORED}
 
 
-def train_ids(path: Path) -> bytes:
-    """Train ids of a file of ids."""
-    return encode(translate(read(path), TRAIN_IDS, path))
-
-
 def write_labels(root: Path, workers: int) -> None:
     """Write the train ids of all labels below ``root``."""
-    sources = [
-        path
-        for path in sorted((root / 'annotations').glob('*2017/*.png'))
-        if not path.stem.endswith('_labelTrainIds')
-    ]
-    jobs = [(p, p.with_name(f'{p.stem}_labelTrainIds.png')) for p in sources]
-    convert(jobs, train_ids, 'train ids', workers)
+    sources = (root / 'annotations').glob(f'*2017/{"[0-9]" * 12}.png')
+    write_translated(sources, labels_beside, TRAIN_IDS, workers)
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_labels))
+    run(DATASET, write_labels)

@@ -8,17 +8,18 @@ Usage: ``python tools/dataset_converters/gta.py 01_images.zip ... 10_images.zip 
 10_labels.zip``, or the folder that holds them
 """
 
-import sys
+from functools import cache
 from pathlib import Path
 
 from conversion.command import run
 from conversion.convert import convert
 from conversion.dataset import Dataset, Split
 from conversion.labels import (
-    CITYSCAPES_COLOURS,
     CITYSCAPES_IDS,
     IGNORED,
     encode,
+    labels_beside,
+    opened,
     read,
     translate,
     translate_colours,
@@ -38,24 +39,30 @@ DATASET = Dataset(
         ),
     ),
 )  # fmt: skip
+# Colours of what Cityscapes does not evaluate.
+OTHERS = (
+    (0, 0, 0), (20, 20, 20), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140),
+    (180, 165, 180), (150, 100, 100), (150, 120, 90), (0, 0, 90), (0, 0, 110),
+)  # fmt: skip
+
+
+@cache
+def colours() -> dict[tuple[int, ...], int]:
+    """Train ids of the colours of Cityscapes."""
+    from mmseg.utils import cityscapes_palette  # not needed for --help
+
+    evaluated = {tuple(colour): index for index, colour in enumerate(cityscapes_palette())}
+    return evaluated | dict.fromkeys(OTHERS, IGNORED)
 
 
 def train_ids(path: Path) -> bytes | None:
     """Train ids of a label file; None, and the pair put aside, where its image is not as large."""
     image = path.parents[1] / 'images' / path.name
-    from PIL import Image  # not needed for --help
-
     labels = read(path)
     if image.exists():
-        try:
-            with Image.open(image) as opened:
-                width, height = opened.size
-        except OSError as error:
-            raise DataError(
-                f'{image} cannot be read as an image: {error}. Delete it and run the same command '
-                'again, with its archive.'
-            ) from error
-        if labels.shape[:2] != (height, width):
+        with opened(image) as picture:
+            size = picture.size
+        if labels.shape[1::-1] != size:
             for file, kind in ((path, 'labels'), (image, 'images')):
                 target = path.parents[1] / 'damaged' / kind / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +70,7 @@ def train_ids(path: Path) -> bytes | None:
             return None
     if labels.ndim == 2:
         return encode(translate(labels, CITYSCAPES_IDS, path))
-    found, unknown = translate_colours(labels, CITYSCAPES_COLOURS, IGNORED)
+    found, unknown = translate_colours(labels, colours(), IGNORED)
     if unknown:
         raise DataError(f'{path} has {unknown:,} pixels of colours that Cityscapes does not have.')
     return encode(found)
@@ -72,9 +79,8 @@ def train_ids(path: Path) -> bytes | None:
 def write_labels(root: Path, workers: int) -> None:
     """Write the train ids of all labels below ``root``."""
     sources = sorted((root / 'labels').glob('[0-9][0-9][0-9][0-9][0-9].png'))
-    jobs = [(path, path.with_name(f'{path.stem}_labelTrainIds.png')) for path in sources]
-    convert(jobs, train_ids, 'train ids', workers)
+    convert([(path, labels_beside(path)) for path in sources], train_ids, 'train ids', workers)
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_labels))
+    run(DATASET, write_labels)

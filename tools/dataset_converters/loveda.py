@@ -5,8 +5,6 @@ Labels stay as they are: 0 is no data, and mmseg's ``reduce_zero_label`` drops i
 Usage: ``python tools/dataset_converters/loveda.py Train.zip Val.zip [Test.zip]``
 """
 
-import sys
-
 from conversion.command import run
 from conversion.dataset import Dataset, Split
 
@@ -32,4 +30,4 @@ DATASET = Dataset(
 )
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET))
+    run(DATASET)

@@ -8,13 +8,11 @@ them; mmseg's own 66-class data set reads ``*/v1.2/labels``.
 Usage: ``python tools/dataset_converters/mapillary.py ARCHIVE`` (whatever its name)
 """
 
-import sys
 from pathlib import Path
 
 from conversion.command import run
-from conversion.convert import convert
 from conversion.dataset import Dataset, Split
-from conversion.labels import CITYSCAPES_CLASSES, IGNORED, encode, read, translate
+from conversion.labels import IGNORED, write_translated
 
 ARCHIVE = 'mapillary-vistas-dataset_public_v2.0.zip'
 TRAIN_IDS = 'cityscapes_trainIdLabel'
@@ -34,19 +32,6 @@ DATASET = Dataset(
         Split('testing', 'testing/images', None, 5000, 'the archive', optional=True),
     ),
 )
-# Names of v1.2 in the order of their ids.
-CLASSES = (
-    'Bird', 'Ground Animal', 'Curb', 'Fence', 'Guard Rail', 'Barrier', 'Wall', 'Bike Lane',
-    'Crosswalk - Plain', 'Curb Cut', 'Parking', 'Pedestrian Area', 'Rail Track', 'Road',
-    'Service Lane', 'Sidewalk', 'Bridge', 'Building', 'Tunnel', 'Person', 'Bicyclist',
-    'Motorcyclist', 'Other Rider', 'Lane Marking - Crosswalk', 'Lane Marking - General',
-    'Mountain', 'Sand', 'Sky', 'Snow', 'Terrain', 'Vegetation', 'Water', 'Banner', 'Bench',
-    'Bike Rack', 'Billboard', 'Catch Basin', 'CCTV Camera', 'Fire Hydrant', 'Junction Box',
-    'Mailbox', 'Manhole', 'Phone Booth', 'Pothole', 'Street Light', 'Pole', 'Traffic Sign Frame',
-    'Utility Pole', 'Traffic Light', 'Traffic Sign (Back)', 'Traffic Sign (Front)', 'Trash Can',
-    'Bicycle', 'Boat', 'Bus', 'Car', 'Caravan', 'Motorcycle', 'On Rails', 'Other Vehicle',
-    'Trailer', 'Truck', 'Wheeled Slow', 'Car Mount', 'Ego Vehicle', 'Unlabeled',
-)  # fmt: skip
 MERGED = {
     'road': (
         'Road', 'Bike Lane', 'Crosswalk - Plain', 'Parking', 'Service Lane',
@@ -71,25 +56,22 @@ MERGED = {
     'motorcycle': ('Motorcycle',),
     'bicycle': ('Bicycle',),
 }  # fmt: skip
-LABELS = dict.fromkeys(range(len(CLASSES)), IGNORED) | {
-    CLASSES.index(name): CITYSCAPES_CLASSES.index(target)
-    for target, names in MERGED.items()
-    for name in names
-}
-
-
-def train_ids(path: Path) -> bytes:
-    """Cityscapes' train ids of a label file."""
-    return encode(translate(read(path), LABELS, path))
 
 
 def write_labels(root: Path, workers: int) -> None:
     """Write the train ids of all labels below ``root``."""
+    from mmseg.datasets import MapillaryDataset_v1  # not needed for --help
+    from mmseg.utils import cityscapes_classes
+
+    train_ids = cityscapes_classes()
+    merged = {name: train_ids.index(target) for target, names in MERGED.items() for name in names}
+    classes = MapillaryDataset_v1.METAINFO['classes']  # in the order of their ids
+    mapping = {index: merged.get(name, IGNORED) for index, name in enumerate(classes)}
     for split, short in (('training', 'train'), ('validation', 'val')):
-        sources = sorted((root / split / 'v1.2/labels').glob('*.png'))
-        jobs = [(path, root / TRAIN_IDS / short / 'label' / path.name) for path in sources]
-        convert(jobs, train_ids, f'train ids, {split}', workers)
+        folder = root / TRAIN_IDS / short / 'label'
+        sources = (root / split / 'v1.2/labels').glob('*.png')
+        write_translated(sources, lambda p, folder=folder: folder / p.name, mapping, workers)
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_labels))
+    run(DATASET, write_labels)

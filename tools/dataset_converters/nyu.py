@@ -7,7 +7,6 @@ in millimetres, prepared for BTS from the published recordings, with its lists `
 Usage: ``python tools/dataset_converters/nyu.py nyu.zip``
 """
 
-import sys
 from pathlib import Path
 
 from conversion.archive import members, readable
@@ -77,4 +76,4 @@ def check_lists(root: Path, workers: int) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, check_lists, rename))
+    run(DATASET, check_lists, rename)

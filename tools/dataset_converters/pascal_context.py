@@ -8,7 +8,6 @@ trainval_merged.json``
 """
 
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from conversion.command import run
 from conversion.convert import convert
 from conversion.dataset import Dataset, Split
 from conversion.labels import encode
-from conversion.store import store
+from mmsigma.checkpoint.atomic_write import write
 from mmsigma.errors import DataError
 
 ARCHIVE, JSON = 'VOCtrainval_03-May-2010.tar', 'trainval_merged.json'
@@ -89,8 +88,8 @@ def write_labels(root: Path, workers: int) -> None:
         work = [(image, of_image[image['image_id']]) for image in members]
         targets = [root / LABELS / f'{name}.png' for name in names]
         convert(list(zip(work, targets, strict=True)), draw, f'{split} labels', workers)
-        store(root / LISTS / f'{split}.txt', ''.join(f'{n}\n' for n in sorted(names)).encode())
+        write(root / LISTS / f'{split}.txt', ''.join(f'{n}\n' for n in sorted(names)).encode())
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_labels))
+    run(DATASET, write_labels)

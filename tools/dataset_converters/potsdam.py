@@ -7,14 +7,13 @@ class; mmseg's ``reduce_zero_label`` drops it.
 Usage: ``python tools/dataset_converters/potsdam.py 2_Ortho_RGB.zip 5_Labels_all_noBoundary.zip``
 """
 
-import sys
 from pathlib import Path
 
 from conversion.command import run
 from conversion.convert import for_each
 from conversion.dataset import Dataset, Split
-from conversion.labels import encode, read, translate_colours
-from conversion.store import store
+from conversion.labels import encode, opened, read, translate_colours
+from mmsigma.checkpoint.atomic_write import write
 from mmsigma.errors import DataError
 
 IMAGES, LABELS = '2_Ortho_RGB.zip', '5_Labels_all_noBoundary.zip'
@@ -57,12 +56,10 @@ def starts(length: int) -> list[int]:
 
 def tiles(path: Path) -> dict[Path, tuple[int, int]]:
     """Files of the tiles of one published image, and their left and upper edges."""
-    from PIL import Image  # not needed for --help
-
     row, column = path.stem.split('_')[2:4]
     split = 'val' if f'{row}_{column}' in VALIDATION else 'train'
     folder = path.parents[1] / ('ann_dir' if 'label' in path.stem else 'img_dir') / split
-    with Image.open(path) as image:
+    with opened(path) as image:
         width, height = image.size
     return {
         folder / f'{row}_{column}_{x}_{y}_{min(x + SIZE, width)}_{min(y + SIZE, height)}.png': (
@@ -78,13 +75,7 @@ def cut(path: Path) -> None:
     """Write the tiles of one published image, except those that are there already."""
     import numpy as np  # not needed for --help
 
-    try:
-        missing = {file: place for file, place in tiles(path).items() if not file.exists()}
-    except OSError as error:
-        raise DataError(
-            f'{path} cannot be read as an image: {error}. Delete it and run the same command '
-            'again, with its archive.'
-        ) from error
+    missing = {file: place for file, place in tiles(path).items() if not file.exists()}
     if not missing:
         return
     image = read(path)
@@ -95,7 +86,8 @@ def cut(path: Path) -> None:
         if unknown > MOST_UNKNOWN * image.size:
             raise DataError(f'{path} has {unknown:,} pixels of colours that are no class.')
     for file, (x, y) in missing.items():
-        store(file, encode(np.ascontiguousarray(image[y : y + SIZE, x : x + SIZE])))
+        tile = np.ascontiguousarray(image[y : y + SIZE, x : x + SIZE])
+        write(file, encode(tile), sync=False)
 
 
 def write_tiles(root: Path, workers: int) -> None:
@@ -105,4 +97,4 @@ def write_tiles(root: Path, workers: int) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_tiles))
+    run(DATASET, write_tiles)

@@ -7,14 +7,13 @@ Validation is on VOC's own ``SegmentationClass``.
 Usage: ``python tools/dataset_converters/voc_aug.py VOCtrainval_11-May-2012.tar benchmark.tgz``
 """
 
-import sys
 from pathlib import Path
 
 from conversion.command import run
 from conversion.convert import convert
 from conversion.dataset import Dataset, Split
 from conversion.labels import encode
-from conversion.store import store
+from mmsigma.checkpoint.atomic_write import write
 from mmsigma.errors import DataError
 
 VOC, SBD = 'VOCtrainval_11-May-2012.tar', 'benchmark.tgz'
@@ -75,8 +74,8 @@ def write_labels(root: Path, workers: int) -> None:
     own = [(source, target) for source, target in own if source.exists()]
     convert(own, Path.read_bytes, 'VOC labels', workers)
     for name, content in (('aug', aug), ('trainaug', aug | train)):
-        store(root / LISTS / f'{name}.txt', ''.join(f'{n}\n' for n in sorted(content)).encode())
+        write(root / LISTS / f'{name}.txt', ''.join(f'{n}\n' for n in sorted(content)).encode())
 
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET, write_labels))
+    run(DATASET, write_labels)

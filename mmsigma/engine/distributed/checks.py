@@ -48,16 +48,15 @@ def check_strategy(config: Config) -> None:
             there is no launcher, or passes would be compiled or recorded whose weights come and go.
     """
     name = strategy_of(config)
-    backbone = (config.get('model') or {}).get('backbone') or {}
     for option, what in (('compile', 'compiled blocks'), ('cuda_graphs', 'recorded passes')):
-        if name in (*_FOLDERS, 'FSDP2Strategy') and backbone.get(option):
+        if name in (*_FOLDERS, 'FSDP2Strategy') and _at(config, f'model.backbone.{option}'):
             raise InvalidSettingError(
                 f'model.backbone.{option} with strategy {name}: weights are gathered when layers '
                 f'are called, and in {what} no layer is. Set model.backbone.{option}=False, or '
                 'take --strategy ddp.'
             )
     if name == DEEPSPEED:
-        _check_deepspeed(backbone)
+        _check_deepspeed(config)
     if name == 'FSDP2Strategy' and not _has_fsdp2():
         raise InvalidSettingError(
             f'strategy FSDP2Strategy needs PyTorch >= 2.6; this is {torch.__version__}. Upgrade '
@@ -71,7 +70,7 @@ def check_strategy(config: Config) -> None:
         )
 
 
-def _check_deepspeed(backbone: Mapping[str, Any]) -> None:
+def _check_deepspeed(config: Config) -> None:
     if find_spec('deepspeed') is None:
         raise InvalidSettingError(
             'strategy DeepSpeedStrategy needs the package deepspeed, which is not installed: pip '
@@ -87,7 +86,7 @@ def _check_deepspeed(backbone: Mapping[str, Any]) -> None:
             f"{version('deepspeed')} does not have ({error}). pip install 'deepspeed<0.19.7', or "
             'take --strategy fsdp.'
         ) from error
-    if _trunk(backbone).get('dtype') == 'int8':
+    if _at(config, 'model.backbone.trunk.dtype') == 'int8':
         raise InvalidSettingError(
             "strategy DeepSpeedStrategy with model.backbone.trunk.dtype='int8': DeepSpeed does not "
             'take integers for parameters. Take --strategy ddp or fsdp, or leave trunk.dtype out.'
@@ -118,7 +117,9 @@ def check_precision(config: Config, trains: bool = True) -> None:
             "to 'OptimWrapper' for float32."
         )
     half = _asked(config, wrapper, 'float16')
-    if half and trains and not _frozen(config) and not _scales(config, wrapper):
+    frozen = _at(config, 'model.backbone.tuner.type') == 'Frozen'
+    scaled = wrapper.get('type') in _SCALERS or _at(config, 'strategy.fp16.enabled')
+    if half and trains and not frozen and not scaled:
         _warn(
             f'{", ".join(half)}: training in float16, without a scaled loss: gradients below its '
             'range are lost, which cost 1 to 3 points of mIoU (docs/gpu.md). Take bfloat16, which '
@@ -143,35 +144,24 @@ def _warn(text: str) -> None:
     print_log(text, logger='current', level=logging.WARNING)
 
 
-def _scales(config: Config, wrapper: Mapping[str, Any]) -> bool:
-    """Whether the loss is scaled, by MMEngine or by DeepSpeed."""
-    deepspeed = (config.get('strategy') or {}).get('fp16') or {}
-    return wrapper.get('type') in _SCALERS or bool(deepspeed.get('enabled'))
-
-
-def _frozen(config: Config) -> bool:
-    """Whether no gradient reaches the trunk."""
-    backbone = (config.get('model') or {}).get('backbone') or {}
-    return (backbone.get('tuner') or {}).get('type') == 'Frozen'
-
-
 def _asked(config: Config, wrapper: Mapping[str, Any], dtype: str) -> list[str]:
     """Settings that ask for this format."""
-    backbone = (config.get('model') or {}).get('backbone') or {}
-    strategy = config.get('strategy') or {}
+    paths = ('model.backbone.autocast', 'model.backbone.trunk.dtype')
     asked = {
-        'model.backbone.autocast': backbone.get('autocast'),
-        'model.backbone.trunk.dtype': _trunk(backbone).get('dtype'),
+        **{path: _at(config, path) for path in paths},
         'optim_wrapper.dtype': wrapper.get('dtype'),
         'optim_wrapper.type': 'bfloat16' if 'BFloat16' in str(wrapper.get('type')) else None,
-        'strategy.bf16': 'bfloat16' if (strategy.get('bf16') or {}).get('enabled') else None,
+        'strategy.bf16': 'bfloat16' if _at(config, 'strategy.bf16.enabled') else None,
     }
     return [name for name, value in asked.items() if value == dtype]
 
 
-def _trunk(backbone: Mapping[str, Any]) -> Mapping[str, Any]:
-    trunk = backbone.get('trunk')
-    return trunk if isinstance(trunk, Mapping) else {}
+def _at(config: Config, path: str) -> Any:
+    """The value at a place in a config, or None."""
+    node: Any = config
+    for part in path.split('.'):
+        node = node.get(part) if isinstance(node, Mapping | Config) else None
+    return node
 
 
 def check_kind(path: Path, config: Config) -> None:

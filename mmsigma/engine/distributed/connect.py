@@ -1,6 +1,20 @@
-"""The processes of a job meet, and agree."""
+"""The processes of a job meet, and agree.
 
-import json
+PyTorch, torchrun and MMEngine's ``init_dist`` do most of it. Here is what they do not give:
+
+- **CPUs, MPICH, Intel MPI.** ``init_dist`` takes a GPU for each process, and knows Open MPI alone.
+- **A time to meet of its own.** PyTorch has one time-out for this and for collectives: 30 minutes
+  with gloo, 10 with NCCL. A process that cannot reach process 0 tries for twice the time-out, and
+  waits for ever where something else listens at the port.
+- **Who is missing.** PyTorch counts the processes that came, on process 0 alone.
+- **Devices.** A group of NCCL on one process and of gloo on another hangs without a word, so they
+  are compared before there is a group.
+- **Agreement.** What one process refuses, all refuse: see :func:`agree`.
+
+That a process or a machine is lost later is PyTorch's to notice (``dist_cfg.timeout``), and the
+launcher's to end the others; here it gets words: :func:`lost_process`.
+"""
+
 import os
 import shutil
 import socket
@@ -173,24 +187,20 @@ def _meet(backend: str, options: dict[str, Any]) -> None:
 def _introduce(store: Any, rank: int, size: int, words: str, seconds: float) -> list[str]:
     """What each process says of itself, by rank; nothing of one that does not come in time.
 
-    Process 0 collects for all: its end may be that of the store.
+    Process 0 decides who is there, and ends last: its end may be that of the store.
     """
     attempt = f'mmsigma/{os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")}'
-    own = [f'{attempt}/{number}' for number in range(size)]
-    table = f'{attempt}/table'
+    own, decided = [f'{attempt}/{number}' for number in range(size)], f'{attempt}/decided'
     store.set(own[rank], words)
     with suppress(distributed.DistStoreError):  # not in time
-        store.wait(own if rank == 0 else [table], timedelta(seconds=seconds))
-    if rank > 0 and store.check([table]):
-        said = json.loads(store.get(table))
-        store.set(f'{own[rank]}/read', '')
-        return said
+        store.wait(own if rank == 0 else [decided], timedelta(seconds=seconds))
     said = [store.get(key).decode() if store.check([key]) else '' for key in own]
+    store.set(f'{own[rank]}/read', '')
     if rank == 0:
-        store.set(table, json.dumps(said))
+        store.set(decided, '')
         read = [f'{key}/read' for key, words in zip(own, said, strict=True) if words]
         with suppress(distributed.DistStoreError):
-            store.wait(read[1:], timedelta(seconds=0.05 * WAIT))
+            store.wait(read, timedelta(seconds=0.05 * WAIT))
     return said
 
 

@@ -6,20 +6,16 @@ its checkpoints fit no other strategy. ``fully_shard`` (FSDP2, PyTorch >= 2.6) s
 parameter by itself.
 """
 
-import io
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import mmengine
-import torch
 from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.optim import BaseOptimWrapper
 from torch import Tensor, nn
 
-from mmsigma.checkpoint.atomic_write import write
+from mmsigma.checkpoint.atomic_write import whole
 from mmsigma.engine.distributed.runner import integers_aside
 from mmsigma.engine.distributed.units import units
 from mmsigma.errors import InvalidSettingError
@@ -113,34 +109,15 @@ class FSDP2Strategy(DDPStrategy):
         }
         super().load_optim_state_dict({**state_dict, 'state': shared})
 
-    def save_checkpoint(
-        self,
-        filename: str,
-        *,
-        save_optimizer: bool = True,
-        save_param_scheduler: bool = True,
-        extra_ckpt: dict | None = None,
-        callback: Callable | None = None,
-    ) -> None:
+    def save_checkpoint(self, filename: str, **kwargs: Any) -> None:
         """Gather on all processes; process 0 writes one file, atomically."""
-        checkpoint: dict[str, Any] = {'state_dict': self.model_state_dict()}
-        if save_optimizer and hasattr(self, 'optim_wrapper'):
-            checkpoint['optimizer'] = self.optim_state_dict()
-        if not is_main_process():
+        if is_main_process():
+            with whole(filename) as new:
+                super().save_checkpoint(str(new), **kwargs)
             return
-        if save_param_scheduler and hasattr(self, 'param_schedulers'):
-            checkpoint['param_schedulers'] = self.scheduler_state_dict()
-        checkpoint.update(extra_ckpt or {})
-        checkpoint.setdefault('meta', {}).update(
-            seed=self.seed,
-            time=time.strftime('%Y%m%d_%H%M%S', time.localtime()),
-            mmengine=mmengine.__version__,
-        )
-        if callback is not None:
-            callback(checkpoint)
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write(filename, buffer.getvalue())
+        self.model_state_dict()
+        if kwargs.get('save_optimizer', True) and hasattr(self, 'optim_wrapper'):
+            self.optim_state_dict()
 
 
 def shard(model: nn.Module, min_params: int, reshard: bool) -> list[nn.Parameter]:

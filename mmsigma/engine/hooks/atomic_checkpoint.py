@@ -1,7 +1,7 @@
 """Checkpoints that a killed process cannot leave half-written, or missing."""
 
-import logging
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +9,6 @@ from typing import Any, cast
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.registry import HOOKS
@@ -121,11 +120,8 @@ def latest(work_dir: str | Path) -> Path | None:
     for path in dict.fromkeys([*there[:1], *numbered]):
         if _is_whole(path):
             return path
-        print_log(
-            f'{path} ({path.stat().st_size:,} bytes) is damaged; an older one takes its place.',
-            logger='current',
-            level=logging.WARNING,
-        )
+        size = f'{path.stat().st_size:,} bytes'
+        print(f'{path} ({size}) is damaged; an older one takes its place.', file=sys.stderr)
     return None
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
-from mmsigma.errors import CheckpointMismatchError, WeightsError
-from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.checkpoint import loading
+from mmsigma.errors import WeightsError
 from mmsigma.registry import HOOKS
 
 
@@ -33,33 +33,13 @@ class CheckpointGuardHook(Hook):
         """Compare names and shapes before anything is copied into the model.
 
         Raises:
-            CheckpointMismatchError: Missing or unknown names, or other shapes.
+            CheckpointMismatchError: See :func:`mmsigma.checkpoint.loading.check`.
         """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        own = model.state_dict()
         guards = [hook for hook in (self, *runner.hooks) if isinstance(hook, CheckpointGuardHook)]
-        state = checkpoint.get('state_dict', checkpoint)
-        # The backbone compares its own part, and can say more about it.
-        skipped = (
-            *(prefix for guard in guards for prefix in guard.ignore),
-            *(f'{n}.' for n, m in model.named_modules() if isinstance(m, AdaptedBackbone)),
-        )
-        missing = [n for n in own if n not in state and not n.startswith(skipped)]
-        unknown = [n for n in state if n not in own and not n.startswith(skipped)]
-        shapes = [
-            f'{n} is {tuple(state[n].shape)}, expected {tuple(own[n].shape)}'
-            for n in own
-            if n in state and not n.startswith(skipped) and state[n].shape != own[n].shape
-        ]
-        if missing or unknown or shapes:
-            raise CheckpointMismatchError(
-                f'The checkpoint does not fit the model: {len(missing)} missing {missing[:3]}, '
-                f'{len(unknown)} unknown {unknown[:3]}, {len(shapes)} misshapen {shapes[:2]}. Use '
-                'the config it was trained with, or name the parts that may differ: '
-                "dict(type='mmsigma.CheckpointGuardHook', ignore=['decode_head.'])."
-            )
+        loading.check(model, checkpoint, [part for guard in guards for part in guard.ignore])
 
     def before_test(self, runner: Any) -> None:
         """Check that every trunk has weights.
@@ -70,10 +50,10 @@ class CheckpointGuardHook(Hook):
         """
         if self.trained:
             return
-        for name, module in runner.model.named_modules():
-            if isinstance(module, AdaptedBackbone) and not module.trunk.loaded:
+        for name, backbone in loading.backbones(runner.model).items():
+            if not backbone.trunk.loaded:
                 raise WeightsError(
-                    f'{name or "The model"} would be tested on trunk {module.trunk.name!r} with '
+                    f'{name or "The model"} would be tested on trunk {backbone.trunk.name!r} with '
                     "random weights (weights='random'). Set `weights` of the trunk to a file or "
                     "'hub', or load a checkpoint that was trained on these very weights."
                 )

@@ -1,6 +1,5 @@
 """Lets validation go on where a panoptic prediction is empty."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -19,11 +18,7 @@ class EmptyPanopticHook(Hook):
     priority = 'HIGH'  # before pictures are drawn
 
     def after_val_iter(
-        self,
-        runner: Any,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Remove ``pred_panoptic_seg`` where all of it is void."""
         classes = len((runner.visualizer.dataset_meta or {}).get('classes', ()))

@@ -22,11 +22,7 @@ class PanopticTruthHook(Hook):
     priority = 'HIGH'  # before pictures are drawn
 
     def after_val_iter(
-        self,
-        runner: Any,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Add ``gt_panoptic_seg`` to the image that will be drawn: the first of some batches."""
         step = runner.iter + batch_idx
@@ -34,11 +30,7 @@ class PanopticTruthHook(Hook):
             self._add(runner, (outputs or ())[:1])
 
     def after_test_iter(
-        self,
-        runner: Any,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[Any] | None = None,
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Add ``gt_panoptic_seg`` to all images, where they are drawn."""
         if any(map(draws, runner.hooks)):

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import INF
 from mmengine.runner import EpochBasedTrainLoop
 
+from mmsigma.engine.hooks.loop_check import LoopCheckHook
 from mmsigma.errors import InvalidSettingError
 from mmsigma.registry import HOOKS
 
@@ -21,7 +22,7 @@ _COUNTED = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose'
 
 
 @HOOKS.register_module()
-class ScheduleCheckHook(Hook):
+class ScheduleCheckHook(LoopCheckHook):
     """Says before the first step what would train in vain, or for ever.
 
     MMEngine lets a sampler without an end meet a loop that waits for it; a schedule count epochs in
@@ -33,20 +34,34 @@ class ScheduleCheckHook(Hook):
 
     priority = 'VERY_HIGH'
 
+    def check(self, runner: Any, name: str, loop: Any) -> None:
+        """Refuse a sampler without an end in a loop that goes through the data.
+
+        Raises:
+            InvalidSettingError: It would go on for ever.
+        """
+        if name == 'train_dataloader' and not isinstance(loop, EpochBasedTrainLoop):
+            return
+        for sampler in (loop.dataloader.sampler, loop.dataloader.batch_sampler):
+            if isinstance(sampler, InfiniteSampler) or type(sampler).__name__ in _ENDLESS:
+                raise InvalidSettingError(
+                    f'{name} draws with {type(sampler).__name__}, which has no end, and '
+                    f'{type(loop).__name__} goes on until there is one. Take '
+                    f"{name}.sampler=dict(type='DefaultSampler', shuffle=...), or, to train, an "
+                    'IterBasedTrainLoop.'
+                )
+
     def before_train(self, runner: Any) -> None:
-        """Compare samplers, checkpoints and schedules with the loop.
+        """Compare samplers, checkpoints and schedules with the loops.
 
         Raises:
             InvalidSettingError: A sampler without an end in a loop that goes through the data, or
                 checkpoints or a schedule of epochs in a loop of iterations, or a rate that is
                 zero for a part of the training.
         """
+        super().before_train(runner)
         loop = runner.train_loop
         epochs = isinstance(loop, EpochBasedTrainLoop)
-        if epochs:
-            _check_end('train_dataloader', loop)
-        if runner.val_loop is not None:
-            _check_end('val_dataloader', runner.val_loop)
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook) and hook.by_epoch and not epochs:
                 raise InvalidSettingError(
@@ -85,14 +100,6 @@ class ScheduleCheckHook(Hook):
                 level=logging.WARNING,
             )
 
-    def before_val(self, runner: Any) -> None:
-        """Refuse an evaluation without an end."""
-        _check_end('val_dataloader', runner.val_loop)
-
-    def before_test(self, runner: Any) -> None:
-        """Refuse a test without an end."""
-        _check_end('test_dataloader', runner.test_loop)
-
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Compare optimiser and schedules with those that the checkpoint will put in their place.
 
@@ -110,18 +117,6 @@ class ScheduleCheckHook(Hook):
                 f'the config would not be followed: {"; ".join(differing[:6])}{more}. Give the '
                 'config the settings of before; or, for a new schedule from these weights, leave '
                 '--resume out and set load_from to the checkpoint, with another --work-dir.'
-            )
-
-
-def _check_end(name: str, loop: Any) -> None:
-    loader = loop.dataloader
-    for sampler in (loader.sampler, loader.batch_sampler):
-        if isinstance(sampler, InfiniteSampler) or type(sampler).__name__ in _ENDLESS:
-            raise InvalidSettingError(
-                f'{name} draws with {type(sampler).__name__}, which has no end, and '
-                f'{type(loop).__name__} goes on until there is one. Take '
-                f"{name}.sampler=dict(type='DefaultSampler', shuffle=...), or, to train, an "
-                'IterBasedTrainLoop.'
             )
 
 

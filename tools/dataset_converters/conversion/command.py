@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from conversion.archive import check_sum, is_archive
 from conversion.check import check
@@ -16,34 +17,44 @@ Rename = Callable[[str], str | None]
 GO_ON = 'The same command goes on from here.'
 
 
-def prepare(
+def run(
     dataset: Dataset,
-    sources: Sequence[Path],
-    data: Path,
     convert: Callable[[Path, int], None] | None = None,
     rename: Callable[[Path], Rename] | None = None,
-    partial: bool = False,
-    workers: int = 4,
-) -> list[str]:
-    """Unpack, convert and check a data set.
+) -> NoReturn:
+    """Unpack, convert and check a data set, as a command line says, and exit.
 
     Args:
         dataset: What is known of it.
-        sources: Archives, and folders of archives.
-        data: Folder of all data; the data set's own goes below.
         convert: What is left to do when all is unpacked, with the data set's folder and a number
             of threads.
         rename: For an archive, where its members go; the data set's own patterns otherwise.
-        partial: Check neither sums nor counts.
-        workers: Threads.
-
-    Returns:
-        A line for each split.
-
-    Raises:
-        DataError: No such archive, another one, or a damaged one; images or labels are missing.
     """
-    root = data / dataset.folder
+    args = _parser(dataset).parse_args()
+    root = args.data / dataset.folder
+    try:
+        _unpack(dataset, args.sources, root, rename, args.partial)
+        if convert:
+            convert(root, args.workers)
+        lines = check(dataset, root, args.partial)
+    except MMSigmaError as error:
+        sys.exit(f'\nerror: {error}')
+    except OSError as error:  # disk full, no permission
+        sys.exit(f'\nerror: {error}. {GO_ON}')
+    except KeyboardInterrupt:
+        print(f'\nstopped. {GO_ON}', file=sys.stderr)
+        sys.exit(130)
+    print('\n'.join([f'{dataset.title} is complete in {root}', *lines]))
+    sys.exit()
+
+
+def _unpack(
+    dataset: Dataset,
+    sources: Sequence[Path],
+    root: Path,
+    rename: Callable[[Path], Rename] | None,
+    partial: bool,
+) -> None:
     archives = [archive for source in sources for archive in _archives(dataset, source)]
     if not archives and not root.is_dir():
         raise DataError(f'No archive is given, and there is no {root}. {dataset.where()}')
@@ -59,9 +70,6 @@ def prepare(
                 f'{archive} has no member that belongs to {dataset.title}. {dataset.where()}'
             )
         print(f'{archive.name}: {found:,} files, {written:,} of them written now')
-    if convert:
-        convert(root, workers)
-    return check(dataset, root, partial)
 
 
 def _archives(dataset: Dataset, source: Path) -> list[Path]:
@@ -79,32 +87,6 @@ def _archives(dataset: Dataset, source: Path) -> list[Path]:
     if not source.is_file():
         raise DataError(f'There is no {source}. {dataset.where()}')
     return [source]
-
-
-def run(
-    dataset: Dataset,
-    convert: Callable[[Path, int], None] | None = None,
-    rename: Callable[[Path], Rename] | None = None,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Run a command line; see :func:`prepare`. The exit status."""
-    args = _parser(dataset).parse_args(arguments)
-    root = args.data / dataset.folder
-    try:
-        lines = prepare(
-            dataset, args.sources, args.data, convert, rename, args.partial, args.workers
-        )
-    except MMSigmaError as error:
-        print(f'\nerror: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:  # disk full, no permission
-        print(f'\nerror: {error}. {GO_ON}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f'\nstopped. {GO_ON}', file=sys.stderr)
-        return 130
-    print('\n'.join([f'{dataset.title} is complete in {root}', *lines]))
-    return 0
 
 
 def _parser(dataset: Dataset) -> argparse.ArgumentParser:

@@ -1,12 +1,10 @@
 """Many small pieces of work, on several threads, all of whose errors are told at once."""
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
 
-from conversion.progress import bar
-from conversion.store import store
+from mmsigma.checkpoint.atomic_write import write
 from mmsigma.errors import DataError
 
 Item = TypeVar('Item')
@@ -21,27 +19,22 @@ def for_each(
     Raises:
         DataError: All that were raised, at the end.
     """
-    errors: list[DataError] = []
-    if not items:
-        return
-    with bar(title, len(items)) as progress, ThreadPoolExecutor(max(workers, 1)) as pool:
-        # Decoders and encoders of images run outside Python's lock.
-        futures = [pool.submit(function, item) for item in items]
+    from tqdm.contrib.concurrent import thread_map  # --help needs none of it
+
+    errors: list[str] = []
+
+    def attempt(item: Item) -> None:
         try:
-            for future in as_completed(futures):
-                try:
-                    future.result()
-                except DataError as error:
-                    errors.append(error)
-                progress.step()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            function(item)
+        except DataError as error:
+            errors.append(str(error))
+
+    # Decoders and encoders of images run outside Python's lock.
+    thread_map(attempt, items, desc=title, max_workers=max(workers, 1), disable=None)
     if errors:
-        texts = sorted(map(str, errors))
-        listed = '\n'.join(texts[:_SHOWN])
-        more = f'\n... and {len(texts) - _SHOWN} more' if len(texts) > _SHOWN else ''
-        raise DataError(f'{title}: {len(texts)} of {len(items)} went wrong:\n{listed}{more}')
+        listed = '\n'.join(sorted(errors)[:_SHOWN])
+        more = f'\n... and {len(errors) - _SHOWN} more' if len(errors) > _SHOWN else ''
+        raise DataError(f'{title}: {len(errors)} of {len(items)} went wrong:\n{listed}{more}')
 
 
 def convert(
@@ -65,6 +58,6 @@ def convert(
     def one(job: tuple[Item, Path]) -> None:
         content = function(job[0])
         if content is not None:
-            store(job[1], content)
+            write(job[1], content, sync=False)
 
     for_each([job for job in jobs if not job[1].exists()], one, title, workers)

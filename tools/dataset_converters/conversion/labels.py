@@ -6,14 +6,17 @@ Importing this imports neither NumPy nor Pillow, which ``--help`` does not need.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conversion.convert import convert
 from mmsigma.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
 IGNORED = 255
 _UNKNOWN = -1
@@ -23,24 +26,25 @@ _EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 CITYSCAPES_IDS = {i: IGNORED for i in range(35)} | {
     label: index for index, label in enumerate(_EVALUATED)
 }
-CITYSCAPES_CLASSES = (
-    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
-    'vegetation', 'terrain', 'sky', 'person', 'rider', 'car', 'truck', 'bus', 'train',
-    'motorcycle', 'bicycle',
-)  # fmt: skip
-# Colours of the classes in the order of their train ids, then of what is ignored.
-CITYSCAPES_COLOURS = {
-    colour: index
-    for index, colour in enumerate([
-        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
-        (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
-        (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
-        (0, 80, 100), (0, 0, 230), (119, 11, 32),
-    ])
-} | dict.fromkeys([
-    (0, 0, 0), (20, 20, 20), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140),
-    (180, 165, 180), (150, 100, 100), (150, 120, 90), (0, 0, 90), (0, 0, 110),
-], IGNORED)  # fmt: skip
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose file is open.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError) as error:  # Pillow raises the latter for broken PNG files
+        raise DataError(
+            f'{path} cannot be read as an image: {error}. Delete it and run the same command '
+            'again, with its archive.'
+        ) from error
 
 
 def read(path: Path) -> np.ndarray:
@@ -50,17 +54,10 @@ def read(path: Path) -> np.ndarray:
         DataError: It cannot be read.
     """
     import numpy as np
-    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            coloured = image.mode in ('RGBA', 'CMYK', 'YCbCr')
-            return np.asarray(image.convert('RGB') if coloured else image)
-    except (OSError, SyntaxError) as error:  # Pillow raises the latter for broken PNG files
-        raise DataError(
-            f'{path} cannot be read as an image: {error}. Delete it and run the same command '
-            'again, with its archive.'
-        ) from error
+    with opened(path) as image:
+        coloured = image.mode in ('RGBA', 'CMYK', 'YCbCr')
+        return np.asarray(image.convert('RGB') if coloured else image)
 
 
 def translate(labels: np.ndarray, mapping: Mapping[int, int], path: Path) -> np.ndarray:
@@ -107,6 +104,36 @@ def translate_colours(
     index = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
     hit = known[order][index] == codes
     return np.where(hit, values[index], np.uint8(other)), int((~hit).sum())
+
+
+def labels_beside(path: Path) -> Path:
+    """Where the train ids of a label file go that stay in its folder."""
+    return path.with_name(f'{path.stem.removesuffix("_labelIds")}_labelTrainIds.png')
+
+
+def write_translated(
+    sources: Iterable[Path],
+    target: Callable[[Path], Path],
+    mapping: Mapping[int, int],
+    workers: int,
+) -> None:
+    """Write the train ids of label files, except those that are there already.
+
+    Args:
+        sources: Label files.
+        target: Where the train ids of a label file go.
+        mapping: See :func:`translate`.
+        workers: Threads.
+
+    Raises:
+        DataError: All that is wrong with any of them, at the end.
+    """
+
+    def train_ids(path: Path) -> bytes:
+        return encode(translate(read(path), mapping, path))
+
+    jobs = [(path, target(path)) for path in sorted(sources)]
+    convert(jobs, train_ids, 'train ids', workers)
 
 
 def encode(labels: np.ndarray) -> bytes:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conversion.archive import Member, members, readable
-from conversion.progress import bar
-from conversion.store import whole
+from mmsigma.checkpoint.atomic_write import whole
 from mmsigma.errors import DataError
 
 
@@ -30,10 +29,12 @@ def unpack(
     Raises:
         DataError: An archive that cannot be read, or two members for one path.
     """
+    from tqdm import tqdm  # --help needs none of it
+
     found, written = 0, 0
     seen: dict[str, str] = {}
-    size = path.stat().st_size
-    with readable(path), bar(f'unpack {path.name}', size, items=False) as progress:
+    size, title = path.stat().st_size, f'unpack {path.name}'
+    with readable(path), tqdm(total=size, desc=title, unit_scale=True, disable=None) as bar:
         for member in members(path):
             if is_nested(member.name):
                 inner = root / f'.{Path(member.name).name}'
@@ -55,10 +56,10 @@ def unpack(
                 if not (target.is_file() and target.stat().st_size == member.size):
                     _copy(member, target)
                     written += 1
-            progress.to(member.done)
+            bar.update(member.done - bar.n)
     return found, written
 
 
 def _copy(member: Member, target: Path) -> None:
-    with member.read() as source, whole(target) as file:
+    with whole(target, sync=False) as new, member.read() as source, new.open('wb') as file:
         shutil.copyfileobj(source, file)
