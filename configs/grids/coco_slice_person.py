@@ -9,7 +9,7 @@ methods = {
     '_delete_': True,
     'sigma': {},
     'frozen': {tuner: dict(_delete_=True, type='Frozen')},
-    # With the decay of rates by block that leaves of Full have.
+    # With the decay of rates by block that recipes of Full have.
     'full': {
         tuner: dict(_delete_=True, type='Full'),
         'optim_wrapper.paramwise_cfg.decay_rate': 0.7,

@@ -121,16 +121,17 @@ def _mmdet(bases: Mapping[str, Any], plain: bool) -> dict[str, Any]:
 
 def _set_classes(model: dict[str, Any], head: Mapping[str, Any], count: int) -> None:
     """Let a detector's parts count the classes of the data, where its head counts others."""
+    places: list[tuple[str, ...]] = []
     if 'panoptic_head' in head:
         part = head['panoptic_head']
         own = part['num_things_classes'] + part['num_stuff_classes']
-        places = []
     elif 'roi_head' in head:
         boxes = head['roi_head']['bbox_head']
-        stages = isinstance(boxes, list)
-        own = (boxes[0] if stages else boxes)['num_classes']
-        names = [name for name in ('bbox_head', 'mask_head') if name in head['roi_head']]
-        places = [] if stages else [('roi_head', name) for name in names]
+        cascade = isinstance(boxes, list)  # which merging could only replace as a whole
+        own = (boxes[0] if cascade else boxes)['num_classes']
+        if not cascade:
+            names = [name for name in ('bbox_head', 'mask_head') if name in head['roi_head']]
+            places = [('roi_head', name) for name in names]
     else:
         own, places = head['bbox_head']['num_classes'], [('bbox_head',)]
     if own == count:
@@ -140,8 +141,8 @@ def _set_classes(model: dict[str, Any], head: Mapping[str, Any], count: int) -> 
             f'The head ({head["type"]}) is made for {own} classes, the data has {count}. Write a '
             'head file of your own for them, and give its path.'
         )
-    for names in places:
+    for place in places:
         part = model
-        for name in names:
+        for name in place:
             part = part.setdefault(name, {})
         part['num_classes'] = count

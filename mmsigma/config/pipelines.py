@@ -29,7 +29,7 @@ def semantic_pipelines(
     labels: dict[str, Any] = dict(type='LoadAnnotations')
     if reduce_zero_label:
         labels['reduce_zero_label'] = True
-    train = [
+    train: Pipeline = [
         dict(type='mmsigma.SeedFromPosition'),
         dict(type='LoadImageFromFile'),
         labels,
@@ -41,7 +41,7 @@ def semantic_pipelines(
         dict(type='Pad', size=crop_size[::-1], pad_val=dict(img=0, seg=255)),
         dict(type='PackSegInputs'),
     ]
-    test = [
+    test: Pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=test_scale or scale, keep_ratio=keep_ratio),
         # Behind the resize: metrics are computed at the labels' own size.

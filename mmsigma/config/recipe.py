@@ -252,13 +252,13 @@ def _filled(path: Path) -> str:
     """The code of a config, with what MMEngine fills in between double braces."""
     place = Path(os.path.abspath(path))
     code = path.read_text()
-    for name, value in {
+    names = {
         'fileDirname': place.parent.as_posix(),
         'fileBasename': place.name,
         'fileBasenameNoExtension': place.stem,
         'fileExtname': place.suffix,
-    }.items():
-        code = re.sub(rf'\{{\{{\s*{name}\s*\}}\}}', lambda _, value=value: value, code)
+    }
+    code = re.sub(r'\{\{\s*(file\w+)\s*\}\}', lambda found: names.get(found[1], found[0]), code)
     variable = r'\{\{[\'"]?\s*\$(\w+)\s*:\s*(\S*?)\s*[\'"]?\}\}'
     code = re.sub(variable, lambda found: os.environ.get(found[1], found[2]), code)
     return re.sub(r'\{\{\s*(_base_\.[\w.]+)\s*\}\}', r'\1', code)

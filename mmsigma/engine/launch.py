@@ -39,7 +39,7 @@ _TRAINING_HOOKS = ('PendingValidationHook', 'StopHook')
 # Added to every run of several processes.
 _JOB_HOOKS = ('MeanLossHook', 'SameBuffersHook', 'RankCheckHook')
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
+# What :func:`add_parts` names: the parts of a recipe that can be others than the file's.
 PARTS = ('trunk', 'tuner', 'head')
 
 # Settings at the top level of a config that MMEngine reads, besides those of its runner.
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that put other parts into a leaf config."""
+    """Add the arguments that put other parts into a recipe."""
     for part in PARTS:
         parser.add_argument(
             f'--{part}',
