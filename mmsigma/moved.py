@@ -39,7 +39,7 @@ MOVED = {
     'mmsigma.kernels': 'mmsigma.models.ops',
     'mmsigma.launch': 'mmsigma.engine.launch',
     'mmsigma.layout': 'mmsigma.models.trunks.tokens',
-    'mmsigma.leaf_model': 'mmsigma.config.recipe_model',
+    'mmsigma.leaf_model': 'mmsigma.config.model',
     'mmsigma.leaves': 'mmsigma.config.recipe',
     'mmsigma.merge': 'mmsigma.checkpoint.merge',
     'mmsigma.merged_files': 'mmsigma.checkpoint.merged_model',

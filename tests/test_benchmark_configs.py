@@ -6,14 +6,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmsigma.config import combinations, recipe
 from tests.benchmarks import LEAVES, tiny, write
 from tests.fixtures import ROOT, Workplace, load, logged
 from tests.sample import sampled
 from tests.trees import FOLDERS, TREES
 
 COUNT = 83
-BASE = ROOT / 'configs/_base_'
 # Metrics that a run of a data set reports, the one that chooses the best checkpoint first; on COCO
 # those of the head.
 METRICS = {'nyu': ('rmse', 'd1', 'abs_rel'), 'voc': ('pascal_voc/mAP', 'pascal_voc/AP50')}
@@ -58,14 +56,6 @@ def test_all_are_there():
     for folder in FOLDERS:
         tuners = {Path(name).name.split('_')[0] for name in LEAVES if name.startswith(f'{folder}/')}
         assert {'sigma', 'frozen', 'full'} <= tuners
-
-
-@pytest.mark.parametrize('name', LEAVES)
-def test_is_what_the_command_writes(name):
-    tuner, trunk, head, benchmark = Path(name).name.split('_')
-    path, leaf = combinations.compose(BASE, benchmark, tuner, trunk, head)
-    assert path == ROOT / f'configs/{name}.py'
-    assert path.read_text() == recipe.text(leaf, path.parent)
 
 
 @pytest.mark.parametrize('name', LEAVES)

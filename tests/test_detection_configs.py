@@ -16,8 +16,8 @@ from tests.sample import sampled
 
 pytest.importorskip('mmdet')
 
-# Parameters (adapters, neck, head) of each leaf, in its own trunk.
-LEAVES = {
+# Parameters (adapters, neck, head) of each recipe, in its own trunk.
+RECIPES = {
     'coco/frozen_dinov2-b_mask-rcnn_coco-1x': (0, 5_560_000, 17_543_920),
     'coco/frozen_dinov2-b_mask-rcnn_coco-3x': (0, 5_560_000, 17_543_920),
     'coco/frozen_dinov2-b_mask-rcnn_coco-short': (0, 5_560_000, 17_543_920),
@@ -98,7 +98,7 @@ def parse(name):
     return Config.fromfile(ROOT / f'configs/{name}.py')
 
 
-def leaf_files():
+def files():
     return sorted(
         path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
         for folder in ('coco', 'coco_slice')
@@ -106,19 +106,14 @@ def leaf_files():
     )
 
 
-def test_every_leaf_is_in_the_table():
-    assert leaf_files() == sorted(LEAVES)
+def test_every_recipe_is_in_the_table():
+    assert files() == sorted(RECIPES)
 
 
-@pytest.mark.parametrize('name', LEAVES)
-def test_a_leaf_states_no_fact_of_its_own(name):
+@pytest.mark.parametrize('name', RECIPES)
+def test_data_and_schedule_fit_the_name(name):
     text = (ROOT / f'configs/{name}.py').read_text()
-    assert len(text.splitlines()) <= 20
-    numbers = re.findall(r'(?<![\w.-])\d+(?![\w.-])', re.sub(r"'.*?'|#.*", '', text))
-    assert set(numbers) <= {'1'}, 'widths, strides and sizes belong to the base files'
-    tuner, trunk, head, dataset = name.split('/')[-1].split('_')
-    for base in (f'tuners/{tuner}', f'trunks/{trunk}', f'heads/{head}', 'runtime/mmdet'):
-        assert f"'../_base_/{base}.py'" in text
+    _, _, head, dataset = name.split('/')[-1].split('_')
     # The data that the head can read, of the dataset that the file is named after.
     task = 'panoptic' if 'panoptic' in head else 'detection' if head in BOXES else 'instance'
     slice_part, _, schedule = dataset.removeprefix('coco').removeprefix('-').partition('-')
@@ -132,7 +127,7 @@ def test_a_leaf_states_no_fact_of_its_own(name):
     assert f"'../_base_/schedules/{schedule}.py'" in text
 
 
-@pytest.mark.parametrize('name', LEAVES)
+@pytest.mark.parametrize('name', RECIPES)
 def test_facts_that_are_stated_in_two_places(name):
     config = parse(name)
     model = config.model
@@ -167,7 +162,7 @@ def strides_in(node):
             yield key, list(value)
 
 
-@pytest.mark.parametrize('name', [n for n in LEAVES if 'rcnn' in n or 'retinanet' in n])
+@pytest.mark.parametrize('name', [n for n in RECIPES if 'rcnn' in n or 'retinanet' in n])
 def test_strides_are_those_of_the_maps(name):
     """Boxes are cut out of the maps where they are: a patch of 14 has no stride of 16."""
     config = parse(name)
@@ -189,11 +184,11 @@ def test_strides_are_those_of_the_maps(name):
         assert strides == levels[:-1]
 
 
-@pytest.mark.parametrize('name', sampled(LEAVES, lambda name: 'slice/sigma_dinov2' in name))
+@pytest.mark.parametrize('name', sampled(RECIPES, lambda name: 'slice/sigma_dinov2' in name))
 def test_parameters(name):
     with torch.device('meta'):  # shapes are enough
         counts = params.count(parse(name))
-    assert (counts['adapters'], counts['neck'], counts['head']) == LEAVES[name]
+    assert (counts['adapters'], counts['neck'], counts['head']) == RECIPES[name]
 
 
 # --- Rates and weight decay -----------------------------------------------------------------
@@ -256,7 +251,7 @@ def check_rates(config, inside):
     sampled(
         [
             name
-            for name in LEAVES
+            for name in RECIPES
             if 'full_' in name
             or 'coco_slice/sigma_dinov2' in name
             or '_mask-rcnn_coco-slice' in name
@@ -272,7 +267,7 @@ def test_rates_and_weight_decay(name):
 
 @pytest.mark.parametrize('tuner', ['full', 'sigma'])
 def test_rates_and_weight_decay_of_the_grid(tuner):
-    """The schedule that grids put on top of leaves has a rate of its own inside the trunk."""
+    """The schedule that grids put on top of recipes has a rate of its own inside the trunk."""
     config = parse(f'coco_slice/{tuner}_dinov2-s_mask-rcnn-small_coco-slice')
     config.merge_from_dict(parse('_base_/schedules/adamw_coco_slice_bs1').to_dict())
     check_rates(config, inside=0.6)

@@ -64,9 +64,9 @@ def settings_of_leaves(trunk: str, folder: Path) -> dict[tuple[str, str], tuple[
     for benchmark, about in combinations.benchmarks(BASE).items():
         if about['folder'] in METRICS:
             for head in combinations.heads(BASE, about['data']):
-                _, leaf = combinations.compose(BASE, benchmark, 'frozen', trunk, head)
+                _, bases = combinations.compose(BASE, benchmark, 'frozen', trunk, head)
                 path = folder / f'{benchmark}_{head}.py'
-                path.write_text(recipe.text(leaf))
+                path.write_text(recipe.text(bases))
                 config = Config.fromfile(path)
                 found[benchmark, head] = about['folder'], setting.of(config)
     return found

@@ -1,4 +1,4 @@
-"""Leaf configs: list those that there can be, or write one.
+"""Recipes: list those that there can be, or write one.
 
 ::
 
@@ -20,15 +20,15 @@ PARTS = ('benchmark', 'tuner', 'trunk', 'head')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='List or write leaf configs.')
+    parser = argparse.ArgumentParser(description='List or write recipes.')
     for part in PARTS:
         parser.add_argument(f'--{part}', metavar='NAME', help='a name, or a pattern such as dino*')
     parser.add_argument('--benchmarks', action='store_true', help='list the benchmarks, and heads')
     parser.add_argument('--count', action='store_true', help='how many there are, by benchmark')
     parser.add_argument(
-        '--write', action='store_true', help='write the leaf of these names; print its path'
+        '--write', action='store_true', help='write the recipe of these names; print its path'
     )
-    parser.add_argument('--print', action='store_true', help='print the leaf of these names')
+    parser.add_argument('--print', action='store_true', help='print the recipe of these names')
     parser.add_argument(
         '--write-refused',
         action='store_true',
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Every combination that fits the patterns: as names of leaves, or their number."""
+    """Every combination that fits the patterns: as names of recipes, or their number."""
     from mmsigma.config import combinations
 
     patterns = {part: getattr(args, part) or '*' for part in PARTS}
@@ -70,7 +70,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def put(args: argparse.Namespace) -> None:
-    """One leaf, printed or written to where it belongs.
+    """One recipe, printed or written to where it belongs.
 
     Raises:
         InvalidSettingError: A part is not named, or another file has the name.
@@ -79,9 +79,9 @@ def put(args: argparse.Namespace) -> None:
 
     missing = [f'--{part}' for part in PARTS if not getattr(args, part)]
     if missing:
-        raise InvalidSettingError(f'A leaf needs one of each; add {", ".join(missing)}.')
-    path, leaf = combinations.compose(BASE, **{part: getattr(args, part) for part in PARTS})
-    text = recipe.text(leaf, path.parent)
+        raise InvalidSettingError(f'A recipe needs one of each; add {", ".join(missing)}.')
+    path, bases = combinations.compose(BASE, **{part: getattr(args, part) for part in PARTS})
+    text = recipe.text(bases, path.parent)
     if args.print:
         print(text, end='')
         return

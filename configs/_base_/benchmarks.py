@@ -1,4 +1,4 @@
-# What leaf configs are about, by the end of their names: where they are (a folder of configs/), the
+# What recipes are about, by the end of their names: where they are (a folder of configs/), the
 # data sets and the schedule. A head takes the data set that is for its task.
 def _sized(data, schedules=('40k', '80k', '160k')):
     folder, _, size = data.partition('_')

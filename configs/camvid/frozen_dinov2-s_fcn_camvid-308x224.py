@@ -6,9 +6,6 @@ _base_ = [
     '../_base_/schedules/adamw_600.py',
     '../_base_/runtime/mmseg.py',
 ]
+from mmsigma.config import connect
 
-model = dict(
-    data_preprocessor=_base_.normalisation,
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
-    decode_head=dict(in_channels=_base_.widths, num_classes=_base_.num_classes),
-)
+model = connect(_base_)

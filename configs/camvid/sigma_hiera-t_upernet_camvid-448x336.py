@@ -6,10 +6,6 @@ _base_ = [
     '../_base_/schedules/adamw_4k.py',
     '../_base_/runtime/mmseg.py',
 ]
+from mmsigma.config import connect
 
-model = dict(
-    data_preprocessor=_base_.normalisation,
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
-    neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
-    decode_head=dict(num_classes=_base_.num_classes),
-)
+model = connect(_base_)

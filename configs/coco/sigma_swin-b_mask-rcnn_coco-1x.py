@@ -6,9 +6,7 @@ _base_ = [
     '../_base_/schedules/adamw_coco_1x.py',
     '../_base_/runtime/mmdet.py',
 ]
+from mmsigma.config import connect, rates
 
-model = dict(
-    data_preprocessor=_base_.normalisation,
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
-    neck=dict(_delete_=True, in_channels=_base_.widths, **_base_.fpn),
-)
+model = connect(_base_)
+optim_wrapper = rates(_base_)

@@ -6,13 +6,7 @@ _base_ = [
     '../_base_/schedules/adamw_coco_slice.py',
     '../_base_/runtime/mmdet.py',
 ]
+from mmsigma.config import connect, rates
 
-pad = _base_.pad_tokens * _base_.strides[-1]
-levels = [size * _base_.strides[-1] for size in _base_.level_sizes]
-model = dict(
-    data_preprocessor=dict(pad_size_divisor=pad, **_base_.normalisation),
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner, out_indices=_base_.out_indices),
-    neck=dict(in_channels=_base_.widths, in_strides=_base_.strides),
-    rpn_head=dict(anchor_generator=dict(strides=levels)),
-    roi_head={f'{x}_roi_extractor': dict(featmap_strides=levels[:-1]) for x in ('bbox', 'mask')},
-)
+model = connect(_base_)
+optim_wrapper = rates(_base_)

@@ -6,11 +6,6 @@ _base_ = [
     '../_base_/schedules/adamw_60.py',
     '../_base_/runtime/mmseg.py',
 ]
+from mmsigma.config import connect
 
-model = dict(
-    data_preprocessor=_base_.normalisation,
-    backbone=dict(trunk=_base_.trunk, tuner=_base_.tuner),
-    decode_head=dict(
-        in_channels=_base_.widths[-1], channels=_base_.widths[-1], num_classes=_base_.num_classes
-    ),
-)
+model = connect(_base_)

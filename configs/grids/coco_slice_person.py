@@ -9,7 +9,7 @@ methods = {
     '_delete_': True,
     'sigma': {},
     'frozen': {tuner: dict(_delete_=True, type='Frozen')},
-    # With the decay of rates by block that leaves of Full have.
+    # With the decay of rates by block that recipes of Full have.
     'full': {
         tuner: dict(_delete_=True, type='Full'),
         'optim_wrapper.paramwise_cfg.decay_rate': 0.7,
@@ -26,6 +26,10 @@ settings = [
 person = dict(classes=('person',), palette=[(220, 20, 60)])
 options = {
     'model.backbone.autocast': None,  # in float32, for CPUs without bfloat16
+    # Variables that recipes had when the records in results/ were made. A run is known by a hash of
+    # all that its config says, and these are part of it.
+    'pad': 28,
+    'levels': [7.0, 14, 28, 56],
     # As the records in results/ were made, before either was raised for the others: 0.3 of the
     # heads' rate inside the trunk, and below, 200 proposals in evaluation.
     'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': 0.3,

@@ -118,7 +118,7 @@ def _in_float32(node: Any) -> None:
 
 def _config(config: Config, path: str, tuner: Tuner, merged: bool) -> Config:
     new = copy.deepcopy(config)
-    # Leaf configs keep variables of these names, which would now tell of another model.
+    # Recipes keep variables of these names, which would now tell of another model.
     for key in (*_RUN, 'trunk', 'tuner'):
         new.pop(key, None)
     node = new.model

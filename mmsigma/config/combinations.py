@@ -1,4 +1,4 @@
-"""Every leaf config that there can be: benchmarks x heads x trunks x tuners."""
+"""Every recipe that there can be: benchmarks x heads x trunks x tuners."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmsigma.apis.params import of_trunk
-from mmsigma.config import recipe
-from mmsigma.config.recipe import Leaf
+from mmsigma.config import connect, recipe
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 
 # Settings that cut a trunk to a few blocks, by its family: whether it carries a tuner stays.
@@ -25,12 +24,14 @@ _RUNTIME = {'semantic': 'mmseg', 'depth': 'mmseg_depth'}
 
 
 def benchmarks(base: Path) -> dict[str, dict[str, Any]]:
-    """What leaves can be about, by the end of their names: see ``_base_/benchmarks.py``."""
+    """What recipes can be about, by the end of their names: see ``_base_/benchmarks.py``."""
     return recipe.parsed(base / 'benchmarks.py').benchmarks.to_dict()
 
 
-def compose(base: Path, benchmark: str, tuner: str, trunk: str, head: str) -> tuple[Path, Leaf]:
-    """One leaf, and its path below the folder that holds ``base``.
+def compose(
+    base: Path, benchmark: str, tuner: str, trunk: str, head: str
+) -> tuple[Path, list[Path]]:
+    """The path of a recipe below the folder that holds ``base``, and its base files.
 
     Args:
         base: Such as ``configs/_base_``.
@@ -45,11 +46,11 @@ def compose(base: Path, benchmark: str, tuner: str, trunk: str, head: str) -> tu
     if benchmark not in known:
         raise UnknownNameError(unknown('benchmark', benchmark, known))
     about = known[benchmark]
-    parts = {
-        kind: recipe.find(kind, name, [base])
+    parts = [
+        recipe.find(kind, name, [base])
         for kind, name in (('trunks', trunk), ('tuners', tuner), ('heads', head))
-    }
-    task = recipe.task_of_head(parts['heads'])
+    ]
+    task = recipe.task_of_head(parts[2])
     data = [recipe.find('datasets', name, [base]) for name in about['data']]
     fit = [path for path in data if recipe.task_of_data(path) == task]
     if not fit:
@@ -58,15 +59,19 @@ def compose(base: Path, benchmark: str, tuner: str, trunk: str, head: str) -> tu
             f'{" and ".join(map(recipe.task_of_data, data))}. Heads for it: '
             f'{", ".join(heads(base, about["data"]))}.'
         )
-    bases = {
-        **{kind: (path,) for kind, path in parts.items()},
-        'datasets': (fit[0],),
-        'schedules': (recipe.find('schedules', about['schedule'], [base]),),
-        'runtime': (recipe.find('runtime', _RUNTIME.get(task, 'mmdet'), [base]),),
-    }
-    words = [parts[kind].stem for kind in ('tuners', 'trunks', 'heads')]
-    path = base.parent / about['folder'] / f'{"_".join([*words, benchmark])}.py'
-    return path, Leaf(bases)
+    _check([*parts, fit[0]])
+    name = '_'.join([parts[1].stem, parts[0].stem, parts[2].stem, benchmark])
+    return base.parent / about['folder'] / f'{name}.py', [
+        *parts,
+        fit[0],
+        recipe.find('schedules', about['schedule'], [base]),
+        recipe.find('runtime', _RUNTIME.get(task, 'mmdet'), [base]),
+    ]
+
+
+def _check(paths: Sequence[Path]) -> None:
+    """Whether a trunk, a tuner, a head and data can be connected; see :func:`connect`."""
+    connect({key: value for path in paths for key, value in recipe.parsed(path).items()})
 
 
 def heads(base: Path, data: Sequence[str]) -> list[str]:
@@ -76,15 +81,14 @@ def heads(base: Path, data: Sequence[str]) -> list[str]:
 
 @cache
 def _heads(base: Path, data: tuple[str, ...]) -> list[str]:
-    trunk = recipe.find('trunks', 'dinov2-b', [base])
+    others = [recipe.find('trunks', 'dinov2-b', [base]), recipe.find('tuners', 'frozen', [base])]
     found = []
     for path in sorted((base / 'heads').glob('*.py')):
         for name in data:
             dataset = recipe.find('datasets', name, [base])
             if recipe.task_of_data(dataset) == recipe.task_of_head(path):
-                leaf = Leaf({'trunks': (trunk,), 'heads': (path,), 'datasets': (dataset,)})
                 try:
-                    recipe.model(leaf)
+                    _check([*others, path, dataset])
                 except InvalidSettingError:
                     continue
                 found.append(path.stem)

@@ -1,31 +1,31 @@
-"""Leaf configs: files that compose base configs, one of each kind.
+"""Recipes: configs that compose base files, one of each kind.
 
 ::
 
     _base_ = [trunk, tuner, head, data set, schedule, runtime]   # files below _base_
-    model = dict(...)                                            # what follows from them,
-    optim_wrapper = dict(...)                                    # and this, for full fine-tuning
+    from mmsigma.config import connect
 
-:func:`text` writes a leaf, :func:`compose` gives the config of a leaf with another trunk, tuner or
-head in its place.
+    model = connect(_base_)                                      # what follows from them
+
+:func:`text` writes a recipe, :func:`compose` gives the config of a recipe with another trunk, tuner
+or head in its place.
 """
 
 import ast
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
-from mmsigma.config import recipe_model
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 
-# Folders of base files, in the order in which a leaf names them, and what only files of each have.
+# Folders of base files, in the order in which a recipe names them, and what only files of each kind
+# have.
 KINDS = {
     'trunks': 'trunk',
     'tuners': 'tuner',
@@ -36,32 +36,6 @@ KINDS = {
 }
 # What heads give and data sets are for.
 TASKS = ('semantic', 'depth', 'detection', 'instance', 'panoptic')
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """The base files of a leaf.
-
-    Attributes:
-        bases: By kind: one of each, and of schedules one or more.
-        extra: Python that the leaf has behind what follows from its bases.
-    """
-
-    bases: Mapping[str, tuple[Path, ...]]
-    extra: str = field(default='')
-
-    def __getitem__(self, kind: str) -> Path:
-        """The (first) base file of a kind."""
-        return self.bases[kind][0]
-
-    def replaced(self, kind: str, path: Path) -> 'Leaf':
-        """This leaf with another base file of one kind."""
-        return Leaf({**self.bases, kind: (path,)}, self.extra)
-
-    def paths(self) -> Iterator[Path]:
-        """All base files, in order."""
-        for kind in KINDS:
-            yield from self.bases[kind]
 
 
 @cache
@@ -100,7 +74,7 @@ def _pipeline(dataset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(dataset['pipeline'])
 
 
-def find(kind: str, name: str, folders: Iterator[Path] | list[Path]) -> Path:
+def find(kind: str, name: str, folders: Iterable[Path]) -> Path:
     """The base file of this name, or the file itself where a path is given.
 
     Args:
@@ -127,156 +101,171 @@ def find(kind: str, name: str, folders: Iterator[Path] | list[Path]) -> Path:
     raise UnknownNameError(unknown(single, name, known, advice))
 
 
-def read(path: Path) -> Leaf | None:
-    """The leaf in a file; None where its bases are not those of a leaf.
-
-    Raises:
-        InvalidSettingError: A leaf whose model, or whose rates, do not follow from its bases.
-    """
-    code = path.read_text()
-    found: dict[str, tuple[Path, ...]] = {}
-    for name in _bases(code)[1]:
-        base = Path(os.path.abspath(path.parent / name))
-        if not base.is_file():
-            return None
-        kind = _kind(base)
-        found[kind] = (*found.get(kind, ()), base)
-    if set(found) != set(KINDS) or any(len(v) > 1 for k, v in found.items() if k != 'schedules'):
-        return None
-    own, expected = _rest(code), body(Leaf(found))
-    if not own.startswith(expected):
-        what = 'rates' if own.startswith(model(Leaf(found))) else 'a model'
-        raise InvalidSettingError(
-            f'{path} has {what} of its own, so another trunk, tuner or head cannot take the place '
-            f'of those that it has. Had it been\n\n{expected}\nthey could. Put your settings into '
-            'a config whose one _base_ is a leaf; tools/configs.py writes leaves.'
-        )
-    return Leaf(found, own.removeprefix(expected))
-
-
-def _kind(base: Path) -> str:
-    if base.parent.name in KINDS:
-        return base.parent.name
-    content = parsed(base)
+def kind_of(path: Path) -> str:
+    """The kind of a base file, one of :data:`KINDS`; empty where it is none of them."""
+    if path.parent.name in KINDS:
+        return path.parent.name
+    content = parsed(path)
     return next((kind for kind, name in KINDS.items() if name in content), '')
 
 
-def _bases(code: str) -> tuple[ast.Assign | None, list[str]]:
-    """The assignment of ``_base_``, and the names in it."""
-    for node in ast.parse(code).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':
-            names = ast.literal_eval(node.value)
-            return node, [names] if isinstance(names, str) else list(names)
-    return None, []
-
-
-def _rest(code: str) -> str:
-    """What follows ``_base_``."""
-    node, _ = _bases(code)
-    lines = code.splitlines(keepends=True)
-    return ''.join(lines[(node.end_lineno or 0) if node else 0 :]).lstrip('\n')
-
-
-def model(leaf: Leaf) -> str:
-    """What a leaf of these base files says of its model; see :mod:`mmsigma.config.recipe_model`."""
-    return recipe_model.source(*(parsed(leaf[kind]) for kind in ('trunks', 'heads', 'datasets')))
-
-
-def body(leaf: Leaf) -> str:
-    """All that follows from a leaf's base files: its model, and rates where it trains whole."""
-    return model(leaf) + recipe_model.rates(parsed(leaf['tuners']), parsed(leaf['schedules']))
-
-
-def text(leaf: Leaf, folder: Path | None = None) -> str:
-    """A leaf as the file that it is in ``folder``, or with absolute paths, anywhere.
-
-    Raises:
-        InvalidSettingError: The head is for another number of classes than the data has.
-    """
+def text(bases: Iterable[Path], folder: Path | None = None) -> str:
+    """The recipe of some base files, as a file in ``folder``; with absolute paths, anywhere."""
+    bases = list(bases)
     names = [
         Path(os.path.relpath(path, folder) if folder else os.path.abspath(path)).as_posix()
-        for path in leaf.paths()
+        for path in bases
     ]
-    listed = ''.join(f'    {name!r},\n' for name in names)
-    return f'_base_ = [\n{listed}]\n\n{body(leaf)}{leaf.extra}'
+    lines = ['_base_ = [', *(f'    {name!r},' for name in names), ']']
+    if any('full_decay_rate' in parsed(path) for path in bases):
+        lines += ['from mmsigma.config import connect, rates', '', 'model = connect(_base_)']
+        lines += ['optim_wrapper = rates(_base_)']
+    else:
+        lines += ['from mmsigma.config import connect', '', 'model = connect(_base_)']
+    return '\n'.join([*lines, ''])
 
 
-def changed(leaf: Leaf, parts: Mapping[str, str | None]) -> Leaf:
-    """A leaf with other parts, on what its data set has for its head.
+def exchange(bases: Sequence[Path], parts: Mapping[str, str | None]) -> list[Path]:
+    """Base files with others in their place, and the data set that is for their head.
 
     Args:
-        leaf: Whose parts stay where none is given.
-        parts: Names of base files, or paths, by kind.
+        bases: One of each kind; of schedules there may be more.
+        parts: Names of base files, or paths, by kind; those of kinds without a name stay.
 
     Raises:
         UnknownNameError: No such base file.
         InvalidSettingError: A head for another task than the data.
     """
-    folders = list(dict.fromkeys(path.parent.parent for path in leaf.paths()))
-    for kind, name in parts.items():
-        if name is not None:
-            leaf = leaf.replaced(kind, find(kind, name, folders))
-    data, task = leaf['datasets'], task_of_head(leaf['heads'])
-    has = task_of_data(data)
+    chosen = {kind_of(path): path for path in bases}
+    folders = list(dict.fromkeys(path.parent.parent for path in bases))
+    given = {kind: name for kind, name in parts.items() if name is not None}
+    chosen |= {kind: find(kind, name, folders) for kind, name in given.items()}
+    chosen['datasets'] = _data_for(chosen['heads'], chosen['datasets'], folders)
+    several = ('schedules', '')
+    return [path if kind_of(path) in several else chosen[kind_of(path)] for path in bases]
+
+
+def _data_for(head: Path, data: Path, folders: Iterable[Path]) -> Path:
+    """The file of the same data set that is for the task of a head."""
+    task, has = task_of_head(head), task_of_data(data)
     if task == has:
-        return leaf
+        return data
     # Data for several tasks is in a file for each, of which all or all but one end in the task.
     stem = data.stem.removesuffix(f'_{has}')
-    others = [data.with_name(f'{name}.py') for name in (f'{stem}_{task}', stem)]
-    fit = [path for path in others if path.is_file() and task_of_data(path) == task]
-    if not fit:
-        heads = sorted({path for f in folders for path in (f / 'heads').glob('*.py')})
-        raise InvalidSettingError(
-            f'Head {leaf["heads"].stem} is for {task}, the data {data.stem} for {has}. Heads for '
-            f'it: {", ".join(path.stem for path in heads if task_of_head(path) == has)}.'
-        )
-    return leaf.replaced('datasets', fit[0])
+    for name in (f'{stem}_{task}', stem):
+        path = data.with_name(f'{name}.py')
+        if path.is_file() and task_of_data(path) == task:
+            return path
+    heads = sorted({path for folder in folders for path in (folder / 'heads').glob('*.py')})
+    raise InvalidSettingError(
+        f'Head {head.stem} is for {task}, the data {data.stem} for {has}. Heads for it: '
+        f'{", ".join(path.stem for path in heads if task_of_head(path) == has)}.'
+    )
 
 
 def compose(path: Path, parts: Mapping[str, str | None]) -> Config:
-    """The config of a leaf, or of a config on top of one, with other parts.
+    """The config of a recipe, or of a config on top of one, with other parts.
 
     Args:
-        path: A leaf, or a config whose one ``_base_`` is such a config.
-        parts: As in :func:`changed`.
+        path: A recipe, or a config whose one ``_base_`` is such a config.
+        parts: As in :func:`exchange`.
 
     Returns:
-        What the leaf of these parts gives, by the name that it would have.
+        What the recipe of these parts gives, by the name that it would have.
 
     Raises:
-        UnknownNameError, InvalidSettingError: See :func:`changed`, and a config without a leaf.
+        UnknownNameError, InvalidSettingError: See :func:`exchange`, and a config without a recipe.
     """
-    with tempfile.TemporaryDirectory(prefix='mmsigma-') as folder:
-        config = Config.fromfile(_write(path, parts, Path(folder)))
+    config = _composed(path, parts)
     name = path.with_name(f'{_name(path.stem, parts)}.py')
-    return Config(config._cfg_dict, cfg_text=config.text, filename=name)
+    return Config(config.to_dict(), cfg_text=config.text, filename=name)
 
 
-def _write(path: Path, parts: Mapping[str, str | None], folder: Path) -> Path:
-    """The changed leaf, or the config on top of it, as a file in ``folder``."""
-    leaf, code = read(path), path.read_text()
-    node, names = _bases(code)
-    written = folder / f'config_{len(list(folder.iterdir()))}.py'
-    if leaf is not None:
-        written.write_text(text(changed(leaf, parts)))
-        return written
-    if node is None or len(names) != 1:
+def _composed(path: Path, parts: Mapping[str, str | None]) -> Config:
+    """What MMEngine would read from a file whose ``_base_`` names the other parts."""
+    code = _filled(path)
+    tree = ast.parse(code, str(path))
+    bases = [Path(os.path.abspath(path.parent / name)) for name in _take_bases(tree)]
+    if _connects(tree) and {'trunks', 'tuners', 'heads', 'datasets'} <= set(map(kind_of, bases)):
+        config = _merged(exchange(bases, parts))
+    elif len(bases) == 1 and not _connects(tree):
+        config = _composed(bases[0], parts)
+    else:
         raise InvalidSettingError(
-            f'{path} composes no trunk, tuner and head from files, so none can be changed by name. '
-            'Take a leaf, such as those below configs/, or a config whose one _base_ is a leaf.'
+            f'{path} does not connect a trunk, a tuner, a head and data from files, so none can be '
+            'changed by name. Name a file of each in _base_ and write, below it,\n\n'
+            'from mmsigma.config import connect\n\nmodel = connect(_base_)\n\n'
+            'Settings of your own can follow, or stand in a config whose one _base_ is this one.'
         )
-    base = _write(Path(os.path.abspath(path.parent / names[0])), parts, folder)
-    lines = code.splitlines()
-    lines[node.lineno - 1 : node.end_lineno] = [f'_base_ = {str(base)!r}']
-    code = '\n'.join(lines)
-    code = re.sub(r'\{\{\s*fileDirname\s*\}\}', path.parent.resolve().as_posix(), code)
-    written = folder / f'config_{len(list(folder.iterdir()))}.py'
-    written.write_text(code)
-    return written
+    values: dict[str, Any] = {'_base_': ConfigDict(config.to_dict())}
+    exec(compile(tree, str(path), 'exec'), values)
+    own = {
+        name: value
+        for name, value in values.items()
+        if not name.startswith('__') and not isinstance(value, FunctionType | ModuleType)
+    }
+    del own['_base_']
+    # A dict that stands in two places becomes two, since merging takes `_delete_` out of it.
+    config.merge_from_dict(Config(own).to_dict(), allow_list_keys=False)
+    return Config(config.to_dict(), cfg_text=f'{config.text}\n{path}\n{code}')
+
+
+def _merged(bases: Iterable[Path]) -> Config:
+    """What some base files say together."""
+    content: dict[str, Any] = {}
+    texts = []
+    for path in bases:
+        config = Config.fromfile(path)
+        twice = content.keys() & config.keys()
+        if twice:
+            raise InvalidSettingError(
+                f'{path} has {", ".join(sorted(twice))}, and so has a base file before it. Each '
+                'name belongs to one of them.'
+            )
+        content |= config.to_dict()
+        texts.append(config.text)
+    return Config(content, cfg_text='\n'.join(texts))
+
+
+def _take_bases(tree: ast.Module) -> list[str]:
+    """The names in ``_base_``, whose assignment is taken out of the code."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_':
+            tree.body.remove(node)
+            names = ast.literal_eval(node.value)
+            return [names] if isinstance(names, str) else list(names)
+    return []
+
+
+def _connects(tree: ast.Module) -> bool:
+    """Whether ``model`` is, or is made of, what :func:`mmsigma.config.connect` returns."""
+    return any(
+        isinstance(call, ast.Call)
+        and 'connect' in (getattr(call.func, 'id', ''), getattr(call.func, 'attr', ''))
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == 'model'
+        for call in ast.walk(node.value)
+    )
+
+
+def _filled(path: Path) -> str:
+    """The code of a config, with what MMEngine fills in between double braces."""
+    place = Path(os.path.abspath(path))
+    code = path.read_text()
+    names = {
+        'fileDirname': place.parent.as_posix(),
+        'fileBasename': place.name,
+        'fileBasenameNoExtension': place.stem,
+        'fileExtname': place.suffix,
+    }
+    code = re.sub(r'\{\{\s*(file\w+)\s*\}\}', lambda found: names.get(found[1], found[0]), code)
+    variable = r'\{\{[\'"]?\s*\$(\w+)\s*:\s*(\S*?)\s*[\'"]?\}\}'
+    code = re.sub(variable, lambda found: os.environ.get(found[1], found[2]), code)
+    return re.sub(r'\{\{\s*(_base_\.[\w.]+)\s*\}\}', r'\1', code)
 
 
 def _name(stem: str, parts: Mapping[str, str | None]) -> str:
-    """The name of a changed leaf; that of another config gets the parts at its end."""
+    """The name of a changed recipe; that of another config gets the parts at its end."""
     given = {
         kind: Path(name).stem if name.endswith('.py') else name
         for kind, name in parts.items()

@@ -46,7 +46,7 @@ _JOB_HOOKS = {
     'RankCheckHook': 'processes with fewer steps than others hang',
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What :func:`add_parts` names: the parts of a leaf that can be others than the file's.
+# What :func:`add_parts` names: the parts of a recipe that can be others than the file's.
 PARTS = ('trunk', 'tuner', 'head')
 
 # Settings at the top level of a config that MMEngine reads, besides those of its runner.
@@ -100,7 +100,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that put other parts into a leaf config."""
+    """Add the arguments that put other parts into a recipe."""
     for part in PARTS:
         parser.add_argument(
             f'--{part}',

@@ -1,40 +1,17 @@
 # CamVid, SegNet's 11 classes: 367 training, 101 validation and 233 test images of 480x360 pixels,
 # void 255. Seen at 448x336. MMSIGMA_DATA names the folder that holds camvid/.
-import os
+_base_ = 'common/semantic.py'
+from mmsigma.config import data_folder, semantic_pipelines
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'camvid',
-)
+data_root = data_folder('camvid')
 num_classes = 11
 scale = (448, 336)
 crop_size = (336, 448)
-
-train_pipeline = [
-    dict(type='mmsigma.SeedFromPosition'),
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    # Scales below one leave an image smaller than the crop.
-    dict(type='Pad', size=scale, pad_val=dict(img=0, seg=255)),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=False),
-    # Behind the resize: metrics are computed at the labels' own size.
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-
+train_pipeline, test_pipeline = semantic_pipelines(
+    scale=scale, crop_size=crop_size, ratio_range=(0.75, 2.0), keep_ratio=False
+)
 train_dataloader = dict(
     batch_size=8,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
@@ -54,10 +31,7 @@ train_dataloader = dict(
     ),
 )  # fmt: skip
 val_dataloader = dict(
-    batch_size=1,
     num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
@@ -73,5 +47,3 @@ test_dataloader = dict(
         data_prefix=dict(img_path='img_dir/test', seg_map_path='ann_dir/test'),
     ),
 )
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,13 +1,11 @@
 # COCO 2017 (Lin et al., ECCV 2014), boxes and instance masks of 80 classes: 118,287 training and
 # 5,000 validation images. Large-scale jittering (Ghiasi et al., CVPR 2021) at 1024x1024;
 # validation at a long side of 1024. MMSIGMA_DATA names the folder that holds coco/, in COCO's own
-# layout. Two images a process: eight GPUs make a batch of 16.
-import os
+# layout.
+_base_ = 'common/detection.py'
+from mmsigma.config import data_folder
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'coco',
-)
+data_root = data_folder('coco')
 num_classes = 80
 crop_size = (1024, 1024)
 
@@ -34,10 +32,6 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='CocoDataset',
         data_root=data_root,
@@ -48,11 +42,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CocoDataset',
         data_root=data_root,
@@ -65,7 +54,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type='CocoMetric',
-    ann_file=os.path.join(data_root, 'annotations/instances_val2017.json'),
+    ann_file=f'{data_root}/annotations/instances_val2017.json',
     metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator

@@ -1,7 +1,5 @@
 # COCO 2017, panoptic: 80 things and 53 kinds of stuff on the images of coco_instance.py, with its
 # large-scale jittering and layout.
-import os
-
 _base_ = 'coco_instance.py'
 
 data_root = _base_.data_root
@@ -54,7 +52,7 @@ val_evaluator = [
     dict(type='mmsigma.PanopticQuality'),
     dict(
         type='CocoMetric',
-        ann_file=os.path.join(data_root, 'annotations/instances_val2017.json'),
+        ann_file=f'{data_root}/annotations/instances_val2017.json',
         metric=['bbox', 'segm'],
     ),
 ]

@@ -1,14 +1,10 @@
 # A slice of COCO 2017 in COCO's own layout: 100 training and 100 validation images, boxes and
 # instance masks of 80 classes, at a short side of 320. MMSIGMA_DATA names the folder that holds
 # coco_slice/.
-import os
-
 _base_ = 'coco_instance.py'
+from mmsigma.config import data_folder
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'coco_slice',
-)
+data_root = data_folder('coco_slice')
 scale = (533, 320)
 train_pipeline = [
     dict(type='mmsigma.SeedFromPosition'),
@@ -31,5 +27,5 @@ test_pipeline = [
 train_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=os.path.join(data_root, 'annotations/instances_val2017.json'))
+val_evaluator = dict(ann_file=f'{data_root}/annotations/instances_val2017.json')
 test_evaluator = val_evaluator

@@ -1,12 +1,8 @@
 # The slice of coco_slice_instance.py, panoptic: 133 classes.
-import os
-
 _base_ = 'coco_panoptic.py'
+from mmsigma.config import data_folder
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'coco_slice',
-)
+data_root = data_folder('coco_slice')
 scale = (533, 320)
 train_pipeline = [
     dict(type='mmsigma.SeedFromPosition'),
@@ -35,7 +31,7 @@ val_evaluator = [
     dict(type='mmsigma.PanopticQuality'),
     dict(
         type='CocoMetric',
-        ann_file=os.path.join(data_root, 'annotations/instances_val2017.json'),
+        ann_file=f'{data_root}/annotations/instances_val2017.json',
         metric=['bbox', 'segm'],
     ),
 ]

@@ -1,61 +1,29 @@
 # COCO-Stuff 164k (Caesar et al., CVPR 2018): 171 classes, 118,287 training and 5,000 validation
 # images, crops of 512x512. MMSIGMA_DATA names the folder that holds coco_stuff164k/, in mmseg's
-# layout, with labelTrainIds. Four images a process: four processes make a batch of 16.
-import os
+# layout, with labelTrainIds.
+_base_ = 'common/semantic.py'
+from mmsigma.config import data_folder, semantic_pipelines
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'coco_stuff164k',
-)
+data_root = data_folder('coco_stuff164k')
 num_classes = 171
 crop_size = (512, 512)
 # Windows of the crop's size that overlap by a third, for every trunk alike.
 inference = dict(mode='slide', crop_size=crop_size, stride=(341, 341))
-
-train_pipeline = [
-    dict(type='mmsigma.SeedFromPosition'),
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    # Scales below one leave an image smaller than the crop.
-    dict(type='Pad', size=crop_size[::-1], pad_val=dict(img=0, seg=255)),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    # Behind the resize: metrics are computed at the labels' own size.
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-
+train_pipeline, test_pipeline = semantic_pipelines(scale=(2048, 512), crop_size=crop_size)
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='COCOStuffDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/train2017', seg_map_path='annotations/train2017'),
         pipeline=train_pipeline,
-    ),
+    )
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='COCOStuffDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017'),
         pipeline=test_pipeline,
-    ),
+    )
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -2,13 +2,10 @@
 # evaluated on the validation images of Cityscapes (500), BDD100K (Yu et al., CVPR 2020; 1,000) and
 # Mapillary Vistas (Neuhold et al., ICCV 2017; 2,000), all by Cityscapes' 19 classes; sizes as in
 # Rein (Wei et al., CVPR 2024). MMSIGMA_DATA names the folder that holds gta/, cityscapes/, bdd100k/
-# and mapillary/, the labels of all as labelTrainIds. Four images a process: four processes make a
-# batch of 16.
-import os
+# and mapillary/, the labels of all as labelTrainIds.
+_base_ = 'common/semantic.py'
+from mmsigma.config import data_folder
 
-folder = os.environ.get(
-    'MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')
-)
 num_classes = 19
 crop_size = (512, 512)
 # Windows of the crop's size that overlap by a third, for every trunk alike.
@@ -37,13 +34,9 @@ targets = dict(
 )  # fmt: skip
 
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='CityscapesDataset',
-        data_root=os.path.join(folder, 'gta'),
+        data_root=data_folder('gta'),
         data_prefix=dict(img_path='images', seg_map_path='labels'),
         img_suffix='.png',
         seg_map_suffix='_labelTrainIds.png',
@@ -51,16 +44,12 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ConcatDataset',
         datasets=[
             dict(
                 type='CityscapesDataset',
-                data_root=os.path.join(folder, name),
+                data_root=data_folder(name),
                 data_prefix=dict(img_path=images, seg_map_path=labels),
                 img_suffix=img_suffix,
                 seg_map_suffix=seg_map_suffix,
@@ -79,8 +68,9 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 # Each data set's own mIoU, and their mean, by which the best checkpoint is chosen.
 val_evaluator = dict(
+    _delete_=True,
     type='mmsigma.ByDataset',
     metric=dict(type='mmseg.IoUMetric', iou_metrics=['mIoU']),
-    folders={name: os.path.join(folder, name) for name in targets},
+    folders={name: data_folder(name) for name in targets},
 )
 test_evaluator = val_evaluator

@@ -1,12 +1,10 @@
 # NYU Depth v2 (Silberman et al., ECCV 2012): depth in metres up to 10, 24,231 training and 654 test
 # images of 640x480 pixels, crops of 480x480. MMSIGMA_DATA names the folder that holds nyu/, in
-# mmseg's layout. Four images a process: four processes make a batch of 16.
-import os
+# mmseg's layout.
+_base_ = 'common/semantic.py'
+from mmsigma.config import data_folder
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'nyu',
-)
+data_root = data_folder('nyu')
 crop_size = (480, 480)
 # Windows of the crop's size, each also seen in a mirror, as in VPD (Zhao et al., ICCV 2023).
 inference = dict(mode='slide_flip', crop_size=crop_size, stride=(160, 160))
@@ -31,10 +29,6 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='NYUDataset',
         data_root=data_root,
@@ -43,10 +37,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='NYUDataset',
         data_root=data_root,
@@ -57,6 +47,10 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    type='DepthMetric', min_depth_eval=1e-3, max_depth_eval=10.0, crop_type='nyu_crop'
+    _delete_=True,
+    type='DepthMetric',
+    min_depth_eval=1e-3,
+    max_depth_eval=10.0,
+    crop_type='nyu_crop',
 )
 test_evaluator = val_evaluator

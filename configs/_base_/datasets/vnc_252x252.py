@@ -3,12 +3,10 @@
 # about twice their size, since a membrane is thinner than a patch. 1008 is four crops of 252:
 # evaluation takes sixteen windows side by side, each pixel once, so that three validations and the
 # test cost a tenth of 600 steps of 4. MMSIGMA_DATA names the folder that holds vnc/.
-import os
+_base_ = 'common/semantic.py'
+from mmsigma.config import data_folder
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'vnc',
-)
+data_root = data_folder('vnc')
 num_classes = 4
 scale = (1008, 1008)
 crop_size = (252, 252)
@@ -33,10 +31,7 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=4,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
@@ -50,10 +45,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
@@ -70,5 +62,3 @@ test_dataloader = dict(
         data_prefix=dict(img_path='img_dir/test', seg_map_path='ann_dir/test'),
     ),
 )
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

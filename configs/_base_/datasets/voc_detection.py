@@ -1,12 +1,10 @@
 # PASCAL VOC (Everingham et al., IJCV 2010), boxes of 20 classes: trained on trainval of 2007 and
 # 2012 (16,551 images), evaluated on test of 2007 (4,952). MMSIGMA_DATA names the folder that holds
-# VOCdevkit/, in VOC's own layout. Two images a process: eight GPUs make a batch of 16.
-import os
+# VOCdevkit/, in VOC's own layout.
+_base_ = 'common/detection.py'
+from mmsigma.config import data_folder
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'VOCdevkit',
-)
+data_root = data_folder('VOCdevkit')
 num_classes = 20
 scale = (1000, 600)
 
@@ -30,10 +28,6 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='ConcatDataset',
         ignore_keys=['dataset_type'],  # the year, of which mmdet makes a difference
@@ -51,11 +45,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='VOCDataset',
         data_root=data_root,

@@ -1,43 +1,16 @@
 # PASCAL VOC 2012 (Everingham et al., IJCV 2015) with the further labels of Hariharan et al. (ICCV
 # 2011): 21 classes, 10,582 training and 1,449 validation images, crops of 512x512. MMSIGMA_DATA
-# names the folder that holds VOCdevkit/VOC2012/, in mmseg's layout. Four images a process: four
-# processes make a batch of 16.
-import os
+# names the folder that holds VOCdevkit/VOC2012/, in mmseg's layout.
+_base_ = 'common/semantic.py'
+from mmsigma.config import data_folder, semantic_pipelines
 
-data_root = os.path.join(
-    os.environ.get('MMSIGMA_DATA', os.path.normpath('{{ fileDirname }}/../../../../shared/data')),
-    'VOCdevkit/VOC2012',
-)
+data_root = data_folder('VOCdevkit/VOC2012')
 num_classes = 21
 crop_size = (512, 512)
 # Windows of the crop's size that overlap by a third, for every trunk alike.
 inference = dict(mode='slide', crop_size=crop_size, stride=(341, 341))
-
-train_pipeline = [
-    dict(type='mmsigma.SeedFromPosition'),
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    # Scales below one leave an image smaller than the crop.
-    dict(type='Pad', size=crop_size[::-1], pad_val=dict(img=0, seg=255)),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    # Behind the resize: metrics are computed at the labels' own size.
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-
+train_pipeline, test_pipeline = semantic_pipelines(scale=(2048, 512), crop_size=crop_size)
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='mmsigma.PositionSeededSampler', shuffle=True),
     dataset=dict(
         type='ConcatDataset',
         datasets=[
@@ -53,10 +26,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='PascalVOCDataset',
         data_root=data_root,
@@ -66,5 +35,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

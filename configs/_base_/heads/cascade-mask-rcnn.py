@@ -13,18 +13,13 @@ model = dict(
         stage_loss_weights=[1, 0.5, 0.25],
         bbox_head=[
             dict(
-                type='Shared2FCBBoxHead',
-                in_channels=256,
-                fc_out_channels=1024,
-                roi_feat_size=7,
-                num_classes=80,
+                _base_.model.roi_head.bbox_head,
                 bbox_coder=dict(
                     type='DeltaXYWHBBoxCoder',
                     target_means=[0.0, 0.0, 0.0, 0.0],
                     target_stds=[centre, centre, size, size],
                 ),
                 reg_class_agnostic=True,
-                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
                 loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
             )
             for _, (centre, size) in stages
@@ -33,6 +28,7 @@ model = dict(
     train_cfg=dict(
         rcnn=[
             dict(
+                _base_.model.train_cfg.rcnn,
                 assigner=dict(
                     type='MaxIoUAssigner',
                     pos_iou_thr=overlap,
@@ -41,16 +37,6 @@ model = dict(
                     match_low_quality=False,
                     ignore_iof_thr=-1,
                 ),
-                sampler=dict(
-                    type='RandomSampler',
-                    num=512,
-                    pos_fraction=0.25,
-                    neg_pos_ub=-1,
-                    add_gt_as_proposals=True,
-                ),
-                mask_size=28,
-                pos_weight=-1,
-                debug=False,
             )
             for overlap, _ in stages
         ]

@@ -1,11 +1,5 @@
 # DINOv3 ViT-S+/16 (Siméoni et al., 2025, arXiv 2508.10104) through timm.
-trunk = dict(type='TimmEVA', model_name='vit_small_plus_patch16_dinov3.lvd1689m', weights='hub')
-out_indices = [2, 5, 8, 11]
-widths = [384, 384, 384, 384]
-strides = [16, 16, 16, 16]
-normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-release = dict(
-    input_size=256,
-    licence='dinov3-license',
-    source='https://huggingface.co/timm/vit_small_plus_patch16_dinov3.lvd1689m',
-)
+_base_ = 'dinov3-s.py'
+
+trunk = dict(model_name='vit_small_plus_patch16_dinov3.lvd1689m')
+release = dict(source='https://huggingface.co/timm/vit_small_plus_patch16_dinov3.lvd1689m')

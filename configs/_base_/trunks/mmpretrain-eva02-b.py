@@ -1,26 +1,17 @@
 # EVA-02 ViT-B/14 (Fang et al., 2023, arXiv 2303.11331) through mmpretrain.
 # MMSIGMA_WEIGHTS names the folder that holds the file, which `source` below offers.
-import os
+_base_ = 'eva02-b.py'
+from mmsigma.config import weights_file
 
 trunk = dict(
+    _delete_=True,
     type='MMPretrainEVA02',
     arch='base',
-    weights=os.path.join(
-        os.environ.get(
-            'MMSIGMA_WEIGHTS', os.path.normpath('{{ fileDirname }}/../../../../shared/weights')
-        ),
-        'eva02-base-p14_pre_in21k_20230505-2f2d4d3c.pth',
-    ),
+    weights=weights_file('eva02-base-p14_pre_in21k_20230505-2f2d4d3c.pth'),
     final_norm=False,
     model_args=dict(patch_size=14, sub_ln=True),
 )
-out_indices = [2, 5, 8, 11]
-widths = [768, 768, 768, 768]
-strides = [14, 14, 14, 14]
-normalisation = dict(mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323])
 release = dict(
-    input_size=224,
-    licence='mit',
     source='https://mmassets.onedl.ai/'
     'mmpretrain/v1.0/eva02/eva02-base-p14_pre_in21k_20230505-2f2d4d3c.pth',
 )

@@ -1,25 +1,16 @@
 # Swin-L, ImageNet-22k to 1k (Liu et al., 2021, arXiv 2103.14030) through mmpretrain.
 # MMSIGMA_WEIGHTS names the folder that holds the file, which `source` below offers.
-import os
+_base_ = 'swin-l.py'
+from mmsigma.config import weights_file
 
 trunk = dict(
+    _delete_=True,
     type='MMPretrainSwin',
     arch='large',
-    weights=os.path.join(
-        os.environ.get(
-            'MMSIGMA_WEIGHTS', os.path.normpath('{{ fileDirname }}/../../../../shared/weights')
-        ),
-        'swin_large_patch4_window12_384_22kto1k-0a40944b.pth',
-    ),
+    weights=weights_file('swin_large_patch4_window12_384_22kto1k-0a40944b.pth'),
     model_args=dict(img_size=384, window_size=12),
 )
-out_indices = [1, 3, 21, 23]
-widths = [192, 384, 768, 1536]
-strides = [4, 8, 16, 32]
-normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 release = dict(
-    input_size=384,
-    licence='mit',
     source='https://mmassets.onedl.ai/'
     'mmclassification/v0/swin-transformer/convert/swin_large_patch4_window12_384_22kto1k-0a40944b.pth',
 )

@@ -1,11 +1,7 @@
 # Swin-L, ImageNet-22k, windows of 7 (Liu et al., 2021, arXiv 2103.14030) through timm.
-trunk = dict(type='TimmSwin', model_name='swin_large_patch4_window7_224.ms_in22k', weights='hub')
-out_indices = [1, 3, 21, 23]
-widths = [192, 384, 768, 1536]
-strides = [4, 8, 16, 32]
-normalisation = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+_base_ = 'swin-l.py'
+
+trunk = dict(model_name='swin_large_patch4_window7_224.ms_in22k')
 release = dict(
-    input_size=224,
-    licence='mit',
-    source='https://huggingface.co/timm/swin_large_patch4_window7_224.ms_in22k',
+    input_size=224, source='https://huggingface.co/timm/swin_large_patch4_window7_224.ms_in22k'
 )
