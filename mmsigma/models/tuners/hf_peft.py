@@ -4,7 +4,7 @@ LoRA, DoRA, IA3, OFT, VeRA, LN tuning and some thirty more; see peft's own docum
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.models.trunks.block import CALLED
 from mmsigma.models.tuners.base import Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
@@ -81,6 +82,14 @@ class HFPeft(Tuner):
             self.config = config(**options)
         except (TypeError, ValueError) as error:
             raise InvalidSettingError(f'peft refuses {peft_type} {options}: {error}.') from error
+
+    @classmethod
+    def required(cls, settings: Mapping[str, Any]) -> frozenset[str]:
+        """Each ``qkv`` layer that is named as a target, called; see :meth:`Tuner.required`."""
+        targets = settings.get('target_modules') or ()
+        named = () if isinstance(targets, str) else targets
+        layers = {f'layer {name}' for name in named if name.rpartition('.')[2] == 'qkv'}
+        return frozenset(layers | {CALLED} if layers else ())
 
     def settings(self) -> dict[str, Any]:
         """The type, the options that were given, and LoRA's alpha in any case."""
