@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.errors import InvalidInputError, UnknownNameError, unknown
+from mmsigma.errors import InvalidInputError, InvalidSettingError, UnknownNameError, unknown
 from mmsigma.models.trunks import int8
 from mmsigma.models.trunks.block import CALLED, DIVIDED, Block
 from mmsigma.models.trunks.tokens import TokenState
@@ -138,7 +138,12 @@ class Trunk(nn.Module, ABC):
         Raises:
             InvalidSettingError: The trunk is in int8.
         """
-        int8.refuse(self, what)
+        name = next((n for n, m in self.named_modules() if isinstance(m, int8.Int8Linear)), None)
+        if name is not None:
+            raise InvalidSettingError(
+                f'{what} needs weights in floating point, but trunk.dtype={int8.NAME!r} stores '
+                f'those of Linear layers ({name}, ...) as integers. Leave trunk.dtype out.'
+            )
 
     def calls(self, path: str) -> bool:
         """Whether upstream calls the layer of this name, or reads its weight and does the rest.

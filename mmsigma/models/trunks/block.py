@@ -25,6 +25,10 @@ def layer(path: str) -> frozenset[str]:
     return frozenset('layer ' + '.'.join(names[at:]) for at in range(len(names)))
 
 
+# What most transformers provide.
+USUAL = frozenset({DIVIDED, PRE_NORM, CALLED, *layer('attn.qkv')})
+
+
 @dataclass(frozen=True)
 class Block:
     """One block of a trunk as two residual steps.

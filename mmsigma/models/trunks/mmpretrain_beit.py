@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks.block import CALLED, Block
 from mmsigma.models.trunks.mmpretrain_models import (
     BLOCK,
-    Arch,
     Convert,
     PlainMMPretrainTrunk,
     resize_table,
@@ -46,18 +45,6 @@ class MMPretrainBEiT(PlainMMPretrainTrunk):
     left_out = ('ln2.', 'mask_token')
     normed = False
 
-    def __init__(
-        self,
-        arch: Arch,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool | None = None,
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(arch, weights, mode, dtype, final_norm, model_args)
-        self.native: Grid = tuple(self.model.patch_resolution)
-
     @classmethod
     def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
         """Attention with biases reads the weight of its layer; see :meth:`Trunk.provided`."""
@@ -74,6 +61,7 @@ class MMPretrainBEiT(PlainMMPretrainTrunk):
                 'with them and with_cls_token=False. Leave with_cls_token out, or set '
                 'use_rel_pos_bias=False.'
             )
+        model.pre_norm = nn.Identity()  # other plain transformers have one
         own = [] if model.pos_embed is None else super().converts(model)
         return [partial(_fit_tables, model), *own]
 
@@ -82,6 +70,11 @@ class MMPretrainBEiT(PlainMMPretrainTrunk):
         tokens, state = super().embed(images)
         biases = self._biases((state.layout.height, state.layout.width))
         return tokens, replace(state, shared=biases)
+
+    @property
+    def native(self) -> Grid:
+        """The grid that the model is built for, in tokens."""
+        return tuple(self.model.patch_resolution)
 
     def _biases(self, grid: Grid) -> '_Biases':
         model = self.model

@@ -40,11 +40,6 @@ class MMPretrainEVA02(PlainMMPretrainTrunk):
             layer.attn.rope = rotary
         return super().converts(model)
 
-    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
-        """Patch, class token and position embedding; see :meth:`Trunk.embed`."""
-        tokens, state = super().embed(images)
-        return self.model.pre_norm(tokens), state
-
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""
         names, width = Names(drop_paths=('drop_path', 'drop_path')), self.model.embed_dims

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError, WeightsError
 from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import CALLED, DIVIDED, PRE_NORM, layer
+from mmsigma.models.trunks.block import USUAL
 from mmsigma.models.trunks.residual_steps import Names
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.weights import loading as weight_files
@@ -24,8 +24,7 @@ from mmsigma.models.trunks.weights import loading as weight_files
 Arch = str | Path | dict[str, Any]
 Convert = Callable[[dict[str, Tensor], str], None]
 
-# What most of mmpretrain's models provide, and what these call the parts of their blocks.
-PROVIDES = frozenset({DIVIDED, PRE_NORM, CALLED, *layer('attn.qkv')})
+# What most of mmpretrain's models call the parts of their blocks.
 BLOCK = Names(norms=('ln1', 'ln2'), mlp='ffn')
 
 # The family that runs a class of mmpretrain's.
@@ -77,7 +76,7 @@ class MMPretrainTrunk(Trunk):
     """
 
     builds_without_values = False
-    provides = PROVIDES
+    provides = USUAL
     upstream: ClassVar[str]
     left_out: ClassVar[tuple[str, ...]]
 
@@ -90,15 +89,7 @@ class MMPretrainTrunk(Trunk):
         dtype: str,
         **fixed: Any,
     ) -> None:
-        """Build the backbone and load what :func:`read` found.
-
-        Args:
-            arguments: From :func:`settings`.
-            weights: Where the tensors come from, for messages.
-            state: The tensors; None for random weights.
-            mode, dtype: The trunk's.
-            fixed: What the family sets.
-        """
+        """Build the backbone with what the family fixes, and load what :func:`read` found."""
         model = create(self.upstream, arguments, **fixed)
         load(model, state, weights, self.left_out, *self.converts(model))
         super().__init__(model, label(model, arguments), state is not None, mode, dtype)
@@ -156,7 +147,7 @@ class PlainMMPretrainTrunk(MMPretrainTrunk):
                 num_extra_tokens=model.num_extra_tokens,
             )
         layout = TokenLayout(height, width, model.num_extra_tokens, self.has_class_token)
-        return model.drop_after_pos(tokens), TokenState(layout)
+        return model.pre_norm(model.drop_after_pos(tokens)), TokenState(layout)
 
     def norm(self, tokens: Tensor, index: int) -> Tensor:
         """The final norm; see :meth:`Trunk.norm`."""
@@ -166,11 +157,7 @@ class PlainMMPretrainTrunk(MMPretrainTrunk):
 def settings(name: str, arch: Arch, model_args: dict[str, Any] | None) -> dict[str, Any]:
     """The arguments of an mmpretrain backbone.
 
-    Args:
-        name: Upstream's class.
-        arch: A name or a dict that upstream takes as ``arch``, or the path of an mmpretrain config
-            file (``.py``), of which ``model.backbone`` is read.
-        model_args: The user's further arguments; they win over the config's.
+    ``model_args`` win over the config's; for the rest see :class:`MMPretrainTrunk`.
 
     Raises:
         InvalidSettingError: The config has no such backbone, or ``model_args`` has an argument that
@@ -264,10 +251,6 @@ def label(model: Any, arguments: dict[str, Any]) -> str:
 def read(name: str, weights: str) -> dict[str, Tensor] | None:
     """The backbone's tensors in a checkpoint of mmpretrain's; None for random weights.
 
-    Args:
-        name: Upstream's class.
-        weights: A local file, its keys with or without ``backbone.``, or ``'random'``.
-
     Raises:
         WeightsError: The file cannot be read.
     """
@@ -306,7 +289,7 @@ def load(
         model: The backbone.
         state: Its tensors, or None.
         source: Where they come from, for messages.
-        ignored: Prefixes of keys that upstream has but the trunk leaves out.
+        ignored: The family's ``left_out``.
         converts: Called as ``convert(state, '')``; each edits the tensors in place, as mmpretrain's
             own loading does: for another image size, from an older version.
 

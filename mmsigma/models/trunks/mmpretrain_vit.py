@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mmsigma.models.trunks.block import PROMPTS, Block
-from mmsigma.models.trunks.mmpretrain_models import BLOCK, PROVIDES, PlainMMPretrainTrunk
+from mmsigma.models.trunks.block import PROMPTS, USUAL, Block
+from mmsigma.models.trunks.mmpretrain_models import BLOCK, PlainMMPretrainTrunk
 from mmsigma.models.trunks.tokens import TokenState
 from mmsigma.registry import TRUNKS
 
@@ -19,12 +19,7 @@ class MMPretrainViT(PlainMMPretrainTrunk):
     """
 
     upstream = 'VisionTransformer'
-    provides = PROVIDES | {PROMPTS}
-
-    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
-        """Patch, class token and position embedding; see :meth:`Trunk.embed`."""
-        tokens, state = super().embed(images)
-        return self.model.pre_norm(tokens), state
+    provides = USUAL | {PROMPTS}
 
     def blocks(self) -> list[Block]:
         """The encoder layers; see :meth:`Trunk.blocks`."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.block import CALLED, Block
+from mmsigma.models.trunks.block import CALLED, USUAL, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
@@ -42,28 +42,15 @@ class TimmBEiT(timm_models.NormedTimmTrunk):
     classes = (Beit, UpstreamBlock)
     left_out = timm_models.HEAD
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool = True,
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(model_name, weights, mode, dtype, final_norm, model_args)
-        embedding = self.model.patch_embed
-        embedding.strict_img_size = False
-        self.native: Grid = tuple(embedding.grid_size)
-        self.has_class_token = True
-        # The last grid's tables with the ones that they were resampled from.
-        self._resampled: tuple[Grid, Tensor, Tensor] | None = None
+    has_class_token = True
+    # The last grid's tables with the ones that they were resampled from.
+    _resampled: tuple[Grid, Tensor, Tensor] | None = None
 
     @classmethod
     def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
         """Attention with biases reads the weight of its layer; see :meth:`Trunk.provided`."""
         biased = (config.get('model_args') or {}).get('qkv_bias', True)
-        return timm_models.PROVIDES - ({CALLED} if biased else set())
+        return USUAL - ({CALLED} if biased else set())
 
     def cut(self, model: Any, model_name: str) -> str:
         """Cut the head."""
@@ -73,6 +60,8 @@ class TimmBEiT(timm_models.NormedTimmTrunk):
                 'bias among its blocks, which TimmBEiT does not run. Leave it out.'
             )
         timm_models.cut_head(model)
+        model.patch_embed.strict_img_size = False
+        self.native: Grid = tuple(model.patch_embed.grid_size)
         return ''
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:

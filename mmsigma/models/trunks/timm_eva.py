@@ -10,7 +10,7 @@ from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor
 
 from mmsigma.models.trunks import timm_models, windows
-from mmsigma.models.trunks.block import CALLED, PRE_NORM, PROMPTS, Block, layer
+from mmsigma.models.trunks.block import CALLED, PRE_NORM, PROMPTS, USUAL, Block, layer
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.windows import Region
 from mmsigma.registry import TRUNKS
@@ -46,7 +46,7 @@ class TimmEVA(timm_models.NormedTimmTrunk):
     classes = (Eva, EvaBlock, EvaBlockPostNorm)
     arguments = {'dynamic_img_size': True}
     left_out = timm_models.HEAD
-    provides = timm_models.PROVIDES | {PROMPTS}
+    provides = USUAL | {PROMPTS}
 
     def __init__(
         self,

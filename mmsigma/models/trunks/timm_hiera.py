@@ -12,7 +12,7 @@ from timm.models.hiera import Hiera, HieraBlock, Reroll, Unroll
 from torch import Tensor
 
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.block import PRE_NORM, Block, MLPStep
+from mmsigma.models.trunks.block import PRE_NORM, USUAL, Block, MLPStep
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
@@ -35,7 +35,7 @@ class TimmHiera(timm_models.TimmTrunk):
 
     # The head that is cut has the classifier's norm; upstream's maps never pass it.
     classes = (Hiera, HieraBlock)
-    provides = timm_models.PROVIDES - {PRE_NORM}
+    provides = USUAL - {PRE_NORM}
 
     def patch_of(self, model: Any) -> int:
         """Side of a token at the embedding, in pixels."""

@@ -15,7 +15,7 @@ from timm.models.hieradet_sam2 import (
 from torch import Tensor
 
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.block import PRE_NORM, Block
+from mmsigma.models.trunks.block import PRE_NORM, USUAL, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
@@ -35,7 +35,7 @@ class TimmHieraDet(timm_models.TimmTrunk):
 
     # The head that is cut has the classifier's norm; upstream's maps never pass it.
     classes = (HieraDet, MultiScaleBlock)
-    provides = timm_models.PROVIDES - {PRE_NORM}
+    provides = USUAL - {PRE_NORM}
 
     def patch_of(self, model: Any) -> int:
         """Side of a token at the embedding, in pixels."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, WeightsError, unknown
 from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import CALLED, DIVIDED, PRE_NORM, layer
+from mmsigma.models.trunks.block import USUAL
 from mmsigma.models.trunks.residual_steps import Names
 from mmsigma.models.trunks.weights import loading as weight_files
 from mmsigma.models.trunks.weights import position
@@ -33,8 +33,6 @@ _DROP_PATHS = ('drop_path1', 'drop_path2')
 BLOCK = Names(drop_paths=_DROP_PATHS)
 SCALED_BLOCK = Names(scales=('ls1', 'ls2'), drop_paths=_DROP_PATHS)
 EVA_BLOCK = Names(scales=('gamma_1', 'gamma_2'), drop_paths=_DROP_PATHS)
-# What most of timm's models provide.
-PROVIDES = frozenset({DIVIDED, PRE_NORM, CALLED, *layer('attn.qkv')})
 
 
 class TimmTrunk(Trunk):
@@ -59,6 +57,7 @@ class TimmTrunk(Trunk):
         pos_resample: How position embeddings of another image size are resampled.
     """
 
+    provides = USUAL
     classes: ClassVar[tuple[type, ...]]
     arguments: dict[str, Any] = {}
     left_out: ClassVar[tuple[str, ...]] = ('head.',)

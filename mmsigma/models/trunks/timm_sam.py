@@ -37,7 +37,6 @@ class TimmSAM(timm_models.TimmTrunk):
 
     classes = (VisionTransformerSAM, UpstreamBlock)
     left_out = ('neck.', 'head.')
-    provides = timm_models.PROVIDES
 
     def cut(self, model: Any, model_name: str) -> str:
         """Cut what upstream has behind its last block."""

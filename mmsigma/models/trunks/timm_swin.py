@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidInputError
 from mmsigma.models.trunks import swin_prompts, timm_models
-from mmsigma.models.trunks.block import PROMPTS, Block
+from mmsigma.models.trunks.block import PROMPTS, USUAL, Block
 from mmsigma.models.trunks.swin_prompts import PROMPTED_V2, Form, cosine, dot_product, merged
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
@@ -48,7 +48,7 @@ class TimmSwin(timm_models.NormedTimmTrunk):
     def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
         """Swin V2 norms behind its branches, and has biases of its own; see :class:`Trunk`."""
         v2 = config['model_name'].startswith('swinv2')
-        return PROMPTED_V2 if v2 else timm_models.PROVIDES | {PROMPTS}
+        return PROMPTED_V2 if v2 else USUAL | {PROMPTS}
 
     @property
     def last(self) -> int:

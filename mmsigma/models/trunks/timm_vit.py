@@ -9,7 +9,7 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor
 
 from mmsigma.models.trunks import timm_models, windows
-from mmsigma.models.trunks.block import PRE_NORM, PROMPTS, Block
+from mmsigma.models.trunks.block import PRE_NORM, PROMPTS, USUAL, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.weights import position
 from mmsigma.registry import TRUNKS
@@ -41,7 +41,7 @@ class TimmViT(timm_models.NormedTimmTrunk):
     classes = (VisionTransformer, UpstreamBlock, ResPostBlock)
     arguments = {'dynamic_img_size': True}  # resamples positions to the grid of each input
     left_out = timm_models.HEAD
-    provides = timm_models.PROVIDES | {PROMPTS}
+    provides = USUAL | {PROMPTS}
 
     def __init__(
         self,

@@ -8,14 +8,14 @@ where ``h`` is what attention or MLP returns, before it is added to the residual
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import UNRECORDED, Counts, Flag, Probability, Tuner, per_stage
+from mmsigma.models.tuners.base import Counts, Dropout, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import Bottleneck
 from mmsigma.registry import TUNERS
@@ -46,12 +46,12 @@ class Adapter(Tuner):
     unmergeable = 'between Down and Up stands a GELU, so no one linear layer is both'
 
     bottleneck: Counts = 64
-    dropout: Probability = field(default=0.1, metadata=UNRECORDED)
+    dropout: Dropout = 0.1
     zero_init: Flag = True
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter behind each branch of every block; see :meth:`Tuner.attach`."""
-        inner = per_stage(self, 'bottleneck', context.blocks)
+        inner = self.per_stage('bottleneck', context.blocks)
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:
                 adapter = BottleneckAdapter(block.width, inner[index], self.dropout, self.zero_init)

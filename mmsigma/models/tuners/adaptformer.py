@@ -8,22 +8,14 @@ where ``x`` are the tokens that the MLP branch begins with, before its norm.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import (
-    UNRECORDED,
-    Count,
-    Factor,
-    Flag,
-    Probability,
-    Tuner,
-    check_widest,
-)
+from mmsigma.models.tuners.base import Count, Dropout, Factor, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import Bottleneck
 from mmsigma.registry import TUNERS
@@ -58,12 +50,12 @@ class AdaptFormer(Tuner):
 
     bottleneck: Count = 64
     scale: Factor = 0.1
-    dropout: Probability = field(default=0.1, metadata=UNRECORDED)
+    dropout: Dropout = 0.1
     zero_init: Flag = True
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter beside the MLP of every block; see :meth:`Tuner.attach`."""
-        check_widest(self, 'bottleneck', context.blocks)
+        self.check_widest('bottleneck', context.blocks)
         for index, block in enumerate(context.blocks):
             given = self.bottleneck, self.dropout, self.zero_init, self.scale
             context.put(index, 'parallel_mlp', AdaptFormerAdapter(block.width, *given))

@@ -3,97 +3,19 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.models.ops.depthwise import FORMS
 from mmsigma.models.trunks.block import Block
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TRUNKS, TUNERS, find
 
-# Of a field that changes how a model trains or how fast it runs, but not what it computes.
-UNRECORDED = {'recorded': False}
-
-
-class Tuner(ABC):
-    """A method as a dataclass: its fields are its settings, :meth:`attach` is what it does.
-
-    Every field is recorded in checkpoints and must agree when one is loaded, except those declared
-    with ``field(metadata=UNRECORDED)``. Fields whose type has a :class:`Kind` are checked.
-
-    Attributes:
-        requires: What the method requires of a trunk, whatever its settings are: names of
-            :mod:`mmsigma.models.trunks.block`.
-        merges_as_it_is: Whether what trains is the trunk's own and becomes the trunk.
-        unmergeable: Why nothing of the method can be merged, as the rest of a sentence.
-    """
-
-    requires: ClassVar[frozenset[str]] = frozenset()
-    merges_as_it_is: ClassVar[bool] = False
-    unmergeable: ClassVar[str] = 'it has no `merge` that says how its adapters would merge'
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            UnknownNameError: An option that does not exist.
-            InvalidSettingError: A value that a setting may not have.
-        """
-        for own in fields(self):  # type: ignore[arg-type]
-            for kind in getattr(own.type, '__metadata__', ()):
-                if isinstance(kind, Kind):
-                    value = getattr(self, own.name)
-                    kind.check(f'{type(self).__name__} {own.name}', value)
-                    if kind is COUNTS and isinstance(value, list):
-                        setattr(self, own.name, tuple(value))
-
-    @classmethod
-    def required(cls, settings: Mapping[str, Any]) -> frozenset[str]:
-        """What the method with these settings requires of a trunk, told without building it.
-
-        A pair goes together if this is a part of what the trunk provides: see
-        :meth:`mmsigma.models.trunks.base.Trunk.provided`.
-        """
-        return cls.requires
-
-    @abstractmethod
-    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
-        """Put adapters into ``context`` and return the *trunk's own* parameters that shall train.
-
-        The trunk arrives frozen. Modules put into the context always train.
-
-        Raises:
-            InvalidSettingError: Settings too large for the trunk, or a trunk that lacks what the
-                method requires.
-        """
-
-    def merge(self, context: InjectionContext) -> dict[str, Any]:
-        """Merge what is linear, in place, and return the config of the tuner that is left.
-
-        Called on a copy, without gradients, the trunk in float32. What merges into the trunk's own
-        layers leaves the context without adapters, and the config is ``Frozen``'s; otherwise the
-        adapters left at the context have the names and shapes of those that the new tuner attaches.
-
-        Raises:
-            InvalidSettingError: The method does not merge, or not on this trunk, and why.
-        """
-        if self.merges_as_it_is:
-            return {'type': 'Frozen'}
-        raise InvalidSettingError(
-            f'{type(self).__name__} does not merge: {self.unmergeable}. Run the model as it is, '
-            'adapters and all.'
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """The recorded settings, as plain JSON values."""
-        recorded = (f.name for f in fields(self) if f.metadata.get('recorded', True))  # type: ignore[arg-type]
-        values = {name: getattr(self, name) for name in recorded}
-        return {
-            'type': type(self).__name__,
-            **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
-        }
+# In the type of a field: it changes how a model trains or how fast it runs, not what it computes.
+UNRECORDED = 'unrecorded'
 
 
 class Kind:
@@ -168,10 +90,155 @@ COUNTS = Kind('must be a whole number >= 1, or one for each stage', is_counts)
 Counts = Annotated[int | Sequence[int], COUNTS]
 Flag = Annotated[bool, Kind('is True or False', lambda value: isinstance(value, bool))]
 Factor = Annotated[float, Kind('is a finite number other than 0', is_factor)]
-Probability = Annotated[
+Dropout = Annotated[
     float,
     Kind('is a probability in [0, 1)', lambda v: is_number(v) and 0 <= v < 1, ' Use 0 for none.'),
+    UNRECORDED,
 ]
+Form = Annotated[str, Choice(FORMS), UNRECORDED]
+
+
+def _marks(own: Field) -> tuple[Any, ...]:
+    """What the type of a field is annotated with."""
+    return getattr(own.type, '__metadata__', ())
+
+
+class Tuner(ABC):
+    """A method as a dataclass: its fields are its settings, :meth:`attach` is what it does.
+
+    Every field is recorded in checkpoints and must agree when one is loaded, except those declared
+    with ``field(metadata={'recorded': False})`` or a type that has :data:`UNRECORDED`. Fields whose
+    type has a :class:`Kind` are checked.
+
+    Attributes:
+        requires: What the method requires of a trunk, whatever its settings are: names of
+            :mod:`mmsigma.models.trunks.block`.
+        merges_as_it_is: Whether what trains is the trunk's own and becomes the trunk.
+        unmergeable: Why nothing of the method can be merged, as the rest of a sentence.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset()
+    merges_as_it_is: ClassVar[bool] = False
+    unmergeable: ClassVar[str] = 'it has no `merge` that says how its adapters would merge'
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UnknownNameError: An option that does not exist.
+            InvalidSettingError: A value that a setting may not have.
+        """
+        for own in fields(self):  # type: ignore[arg-type]
+            for kind in _marks(own):
+                if isinstance(kind, Kind):
+                    value = getattr(self, own.name)
+                    kind.check(f'{type(self).__name__} {own.name}', value)
+                    if kind is COUNTS and isinstance(value, list):
+                        setattr(self, own.name, tuple(value))
+
+    @classmethod
+    def required(cls, settings: Mapping[str, Any]) -> frozenset[str]:
+        """What the method with these settings requires of a trunk, told without building it.
+
+        A pair goes together if this is a part of what the trunk provides: see
+        :meth:`mmsigma.models.trunks.base.Trunk.provided`.
+        """
+        return cls.requires
+
+    @abstractmethod
+    def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
+        """Put adapters into ``context`` and return the *trunk's own* parameters that shall train.
+
+        The trunk arrives frozen. Modules put into the context always train.
+
+        Raises:
+            InvalidSettingError: Settings too large for the trunk, or a trunk that lacks what the
+                method requires.
+        """
+
+    def merge(self, context: InjectionContext) -> dict[str, Any]:
+        """Merge what is linear, in place, and return the config of the tuner that is left.
+
+        Called on a copy, without gradients, the trunk in float32. What merges into the trunk's own
+        layers leaves the context without adapters, and the config is ``Frozen``'s; otherwise the
+        adapters left at the context have the names and shapes of those that the new tuner attaches.
+
+        Raises:
+            InvalidSettingError: The method does not merge, or not on this trunk, and why.
+        """
+        if self.merges_as_it_is:
+            return {'type': 'Frozen'}
+        raise InvalidSettingError(
+            f'{type(self).__name__} does not merge: {self.unmergeable}. Run the model as it is, '
+            'adapters and all.'
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The recorded settings, as plain JSON values."""
+        values = {
+            own.name: getattr(self, own.name)
+            for own in fields(self)  # type: ignore[arg-type]
+            if own.metadata.get('recorded', UNRECORDED not in _marks(own))
+        }
+        return {
+            'type': type(self).__name__,
+            **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
+        }
+
+    def per_stage(self, name: str, blocks: Sequence[Block]) -> list[int]:
+        """The channels inside each block's adapter: a setting that is one number, or one per stage.
+
+        One number may be above the width of a narrow early stage, but not above all widths; numbers
+        of their own may not be above those of their stages.
+
+        Raises:
+            InvalidSettingError: More or fewer numbers than the trunk has stages, or too large ones.
+        """
+        value = getattr(self, name)
+        if isinstance(value, int):
+            self.check_widest(name, blocks)
+            return [value] * len(blocks)
+        stages = 1 + max(block.stage for block in blocks)
+        if len(value) != stages:
+            raise InvalidSettingError(
+                f'{type(self).__name__} {name} {list(value)} names {len(value)} stages, but this '
+                f'trunk has {stages}: give one number per stage, or one for all.'
+            )
+        for block in blocks:
+            self.check_fits(name, block.width, f'stage {block.stage}', value[block.stage])
+        return [value[block.stage] for block in blocks]
+
+    def check_widest(self, name: str, blocks: Sequence[Block]) -> None:
+        """Check that the channels inside adapters are no more than those of the widest block.
+
+        A narrow early stage may have fewer: one setting then serves the whole trunk.
+
+        Raises:
+            InvalidSettingError: They are.
+        """
+        widest = max(block.width for block in blocks)
+        self.check_fits(name, widest, 'the widest block of this trunk')
+
+    def check_fits(
+        self, name: str, width: int, of: str = 'a block of this trunk', value: int | None = None
+    ) -> None:
+        """Check that a setting is no larger than the width that it divides or factorises.
+
+        Args:
+            name: The setting.
+            width: The largest value, in channels.
+            of: Whose width that is.
+            value: The value here, of a setting that has several.
+
+        Raises:
+            InvalidSettingError: It is.
+        """
+        value = getattr(self, name) if value is None else value
+        if value > width:
+            raise InvalidSettingError(
+                f'{type(self).__name__} {name} {value} is larger than the width of {of}, {width}: '
+                f'use at most {width}.'
+            )
 
 
 def missing(trunk: Mapping[str, Any], tuner: Mapping[str, Any]) -> frozenset[str]:
@@ -184,66 +251,3 @@ def missing(trunk: Mapping[str, Any], tuner: Mapping[str, Any]) -> frozenset[str
         UnknownNameError: A trunk or a tuner that does not exist.
     """
     return find(TUNERS, tuner).required(tuner) - find(TRUNKS, trunk).provided(trunk)
-
-
-def per_stage(tuner: Tuner, name: str, blocks: Sequence[Block]) -> list[int]:
-    """The channels inside each block's adapter: a setting that is one number, or one per stage.
-
-    One number may be above the width of a narrow early stage, but not above all widths; numbers of
-    their own may not be above those of their stages.
-
-    Raises:
-        InvalidSettingError: More or fewer numbers than the trunk has stages, or too large ones.
-    """
-    value = getattr(tuner, name)
-    if isinstance(value, int):
-        check_widest(tuner, name, blocks)
-        return [value] * len(blocks)
-    stages = 1 + max(block.stage for block in blocks)
-    if len(value) != stages:
-        raise InvalidSettingError(
-            f'{type(tuner).__name__} {name} {list(value)} names {len(value)} stages, but this '
-            f'trunk has {stages}: give one number per stage, or one for all.'
-        )
-    for block in blocks:
-        check_fits(tuner, name, block.width, f'stage {block.stage}', value[block.stage])
-    return [value[block.stage] for block in blocks]
-
-
-def check_widest(tuner: Tuner, name: str, blocks: Sequence[Block]) -> None:
-    """Check that the channels inside adapters are no more than those of the widest block.
-
-    A narrow early stage may have fewer: one setting then serves the whole trunk.
-
-    Raises:
-        InvalidSettingError: They are.
-    """
-    widest = max(block.width for block in blocks)
-    check_fits(tuner, name, widest, 'the widest block of this trunk')
-
-
-def check_fits(
-    tuner: Tuner,
-    name: str,
-    width: int,
-    of: str = 'a block of this trunk',
-    value: int | None = None,
-) -> None:
-    """Check that a setting is no larger than the width that it divides or factorises.
-
-    Args:
-        tuner: The method.
-        name: The setting.
-        width: The largest value, in channels.
-        of: Whose width that is.
-        value: The value here, of a setting that has several.
-
-    Raises:
-        InvalidSettingError: It is.
-    """
-    value = getattr(tuner, name) if value is None else value
-    if value > width:
-        raise InvalidSettingError(
-            f'{type(tuner).__name__} {name} {value} is larger than the width of {of}, {width}: '
-            f'use at most {width}.'
-        )

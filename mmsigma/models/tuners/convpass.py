@@ -9,7 +9,7 @@ is convolved alone, as an image of one pixel: only the middle of the kernel meet
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -18,15 +18,7 @@ from torch import Tensor, nn
 
 from mmsigma.models.trunks.block import DIVIDED, PRE_NORM
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import (
-    UNRECORDED,
-    Count,
-    Factor,
-    Flag,
-    Probability,
-    Tuner,
-    check_widest,
-)
+from mmsigma.models.tuners.base import Count, Dropout, Factor, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
 from mmsigma.models.tuners.layers import Bottleneck, quick_gelu
 from mmsigma.registry import TUNERS
@@ -81,12 +73,12 @@ class Convpass(Tuner):
 
     bottleneck: Count = 8
     scale: Factor = 1.0
-    dropout: Probability = field(default=0.1, metadata=UNRECORDED)
+    dropout: Dropout = 0.1
     zero_init: Flag = True
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one bypass beside each branch of every block; see :meth:`Tuner.attach`."""
-        check_widest(self, 'bottleneck', context.blocks)
+        self.check_widest('bottleneck', context.blocks)
         given = self.bottleneck, self.dropout, self.zero_init, self.scale
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:

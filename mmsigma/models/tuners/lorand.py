@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import Count, Flag, Kind, Tuner, check_fits, is_count
+from mmsigma.models.tuners.base import Count, Flag, Kind, Tuner, is_count
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
@@ -118,9 +118,9 @@ class LoRand(Tuner):
         for index, block in enumerate(context.blocks):
             inner = block.width // 2
             if self.bottleneck is not None:
-                check_fits(self, 'bottleneck', block.width)
+                self.check_fits('bottleneck', block.width)
                 inner = self.bottleneck
-            check_fits(self, 'rank', inner, 'its bottleneck')
+            self.check_fits('rank', inner, 'its bottleneck')
             for position in POSITIONS:
                 adapter = LoRandAdapter(
                     block.width, inner, self.branches, self.rank, self.zero_init

@@ -14,25 +14,17 @@ second sum into the 1x1 convolution's weight; ``plain`` is the release's order o
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.models.ops.depthwise import FORMS, depthwise_conv, mixed, one_kernel
+from mmsigma.models.ops.depthwise import depthwise_conv, mixed, one_kernel
 from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import (
-    UNRECORDED,
-    Choice,
-    Count,
-    Flag,
-    Probability,
-    Tuner,
-    check_widest,
-)
+from mmsigma.models.tuners.base import Count, Dropout, Flag, Form, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import zero
 from mmsigma.registry import TUNERS
@@ -106,13 +98,13 @@ class Mona(Tuner):
     unmergeable = 'between Down and Up stand convolutions and a GELU'
 
     bottleneck: Count = 64
-    dropout: Probability = field(default=0.1, metadata=UNRECORDED)
+    dropout: Dropout = 0.1
     zero_init: Flag = False
-    form: Annotated[str, Choice(FORMS)] = field(default='fast', metadata=UNRECORDED)
+    form: Form = 'fast'
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter after each residual of every block; see :meth:`Tuner.attach`."""
-        check_widest(self, 'bottleneck', context.blocks)
+        self.check_widest('bottleneck', context.blocks)
         given = self.bottleneck, self.dropout, self.zero_init, self.form
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:

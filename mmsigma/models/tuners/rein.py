@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import Count, Factor, Flag, Tuner, check_fits
+from mmsigma.models.tuners.base import Count, Factor, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
 from mmsigma.models.tuners.layers import zero
 from mmsigma.registry import TUNERS
@@ -117,7 +117,7 @@ class Rein(Tuner):
         patch = context.blocks[0].stride
         shared: dict[str, ModuleReference] = {}
         for index, block in enumerate(context.blocks):
-            check_fits(self, 'rank', block.width)
+            self.check_fits('rank', block.width)
             name = f'stage{block.stage}_width{block.width}'
             if name not in shared:
                 module = ReinShared(block.width, self.scale, self.zero_init)

@@ -13,7 +13,7 @@ reconstruction, not the paper's text::
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
 import torch
@@ -22,20 +22,19 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.ops import fused
-from mmsigma.models.ops.depthwise import FORMS, depthwise_conv, mixed, one_kernel
+from mmsigma.models.ops.depthwise import depthwise_conv, mixed, one_kernel
 from mmsigma.models.trunks.block import DIVIDED, resolve_indices
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.base import (
-    UNRECORDED,
     Choice,
     Count,
     Counts,
+    Dropout,
+    Form,
     Kind,
-    Probability,
     Tuner,
     is_factor,
     is_list,
-    per_stage,
 )
 from mmsigma.models.tuners.injection import InjectionContext, resolve_positions
 from mmsigma.models.tuners.layers import zero
@@ -287,10 +286,10 @@ class SIGMA(Tuner):
     modulation_hidden: Count = 48
     prefix_tokens: Annotated[str, Choice(PREFIX_TOKENS)] = 'share'
     scale: Annotated[float | str, _SCALE] = 1.0
-    dropout: Probability = field(default=0.0, metadata=UNRECORDED)
+    dropout: Dropout = 0.0
     position: Annotated[str | Sequence[str], _PLACES] = 'after_block'
     blocks: Annotated[Sequence[int] | None, _BLOCKS] = None
-    form: Annotated[str, Choice(FORMS)] = field(default='fast', metadata=UNRECORDED)
+    form: Form = 'fast'
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -313,7 +312,7 @@ class SIGMA(Tuner):
         """Put one adapter at every chosen position of every chosen block."""
         depth = len(context.blocks)
         chosen = range(depth) if self.blocks is None else self.blocks
-        inner = per_stage(self, 'bottleneck', context.blocks)
+        inner = self.per_stage('bottleneck', context.blocks)
         for index in resolve_indices(chosen, depth, 'SIGMA blocks'):
             block = context.blocks[index]
             for position in self.position:

@@ -15,7 +15,7 @@ values, and what becomes of prefix tokens (here each is convolved alone, as Conv
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,16 +24,7 @@ from torch import Tensor, nn
 
 from mmsigma.models.trunks.block import DIVIDED, PRE_NORM
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import (
-    UNRECORDED,
-    Count,
-    Factor,
-    Flag,
-    Probability,
-    Tuner,
-    check_fits,
-    check_widest,
-)
+from mmsigma.models.tuners.base import Count, Dropout, Factor, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
 from mmsigma.models.tuners.layers import Bottleneck, quick_gelu
 from mmsigma.registry import TUNERS
@@ -107,17 +98,17 @@ class VFMAdapter(Tuner):
     bottleneck: Count = 64
     rank: Count = 8
     scale: Factor = 1.0
-    dropout: Probability = field(default=0.1, metadata=UNRECORDED)
+    dropout: Dropout = 0.1
     zero_init: Flag = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fits(self, 'rank', self.bottleneck, 'its bottleneck')
+        self.check_fits('rank', self.bottleneck, 'its bottleneck')
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one bypass beside each branch of every block; see :meth:`Tuner.attach`."""
         hyper = context.share('hyper', Hypernetwork(self.bottleneck, self.rank))
-        check_widest(self, 'bottleneck', context.blocks)
+        self.check_widest('bottleneck', context.blocks)
         given = self.bottleneck, self.dropout, self.zero_init, self.scale
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:

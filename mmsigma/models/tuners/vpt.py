@@ -14,14 +14,14 @@ range.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mmsigma.models.trunks.block import PROMPTS
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import UNRECORDED, Count, Flag, Probability, Tuner
+from mmsigma.models.tuners.base import Count, Dropout, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
@@ -69,7 +69,7 @@ class VPT(Tuner):
 
     prompts: Count = 50
     deep: Flag = True
-    dropout: Probability = field(default=0.1, metadata=UNRECORDED)
+    dropout: Dropout = 0.1
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put prompts before the first block, or before each."""

@@ -152,7 +152,7 @@ LAYERS = {'type': 'HFPeft', 'peft_type': 'LORA', 'r': 4, 'target_modules': ['att
 
 @pytest.mark.parametrize('trunk', TRUNKS)
 def test_declarations_say_what_building_gives(trunk: str) -> None:
-    """Of every tuner, on a tiny trunk of every kind; whether it has a final norm is not declared."""
+    """Of every tuner, on a tiny trunk of every kind; a final norm is not declared."""
     config = {**TRUNKS[trunk].config, 'weights': 'random'}
     built = build(REGISTRY, config)
     declaring = [config for name, config in SMALL.items() if name != 'Partial-2-norm']
