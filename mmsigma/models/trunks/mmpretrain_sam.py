@@ -26,8 +26,7 @@ class MMPretrainSAM(MMPretrainTrunk):
     interpolated to each grid, so any image size runs.
 
     Args:
-        arch, weights, mode, dtype: See
-            :class:`~mmsigma.models.trunks.mmpretrain_models.MMPretrainTrunk`; a dict as ``arch``
+        arch, weights, mode, dtype: See :class:`MMPretrainTrunk`; a dict as ``arch``
             has ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``,
             ``global_attn_indexes``.
         model_args: Further arguments of the model. ``img_size`` is 1024 unless they or the config

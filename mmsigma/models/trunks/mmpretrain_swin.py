@@ -42,8 +42,7 @@ class MMPretrainSwin(MMPretrainTrunk):
     a map is no larger than one, and cannot take smaller maps.
 
     Args:
-        arch, weights, mode, dtype, model_args: See
-            :class:`~mmsigma.models.trunks.mmpretrain_models.MMPretrainTrunk`.
+        arch, weights, mode, dtype, model_args: See :class:`MMPretrainTrunk`.
         final_norm: Whether the map of a stage's last block passes the norm that the weights have
             for this stage: classifiers for the last one only, detectors for all.
     """

@@ -32,8 +32,7 @@ class TimmBEiT(timm_models.NormedTimmTrunk):
 
     Args:
         model_name: E.g. ``beitv2_base_patch16_224``; most models norm after pooling alone.
-        weights, mode, dtype, final_norm, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.NormedTimmTrunk`.
+        weights, mode, dtype, final_norm, model_args: See :class:`NormedTimmTrunk`.
 
     Raises:
         InvalidSettingError: The blocks share one table.

@@ -1,7 +1,7 @@
 """timm's EVA family: DINOv3, EVA-02, Perception Encoder, all with rotary embeddings."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor
 
 from mmsigma.models.trunks import timm_models, windows
-from mmsigma.models.trunks.block import CALLED, PRE_NORM, PROMPTS, USUAL, Block, layer
+from mmsigma.models.trunks.block import CALLED, PRE_NORM, Block, layer
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.windows import Region
 from mmsigma.registry import TRUNKS
@@ -24,7 +24,7 @@ _BIASED = re.compile(
 
 
 @TRUNKS.register_module()
-class TimmEVA(timm_models.NormedTimmTrunk):
+class TimmEVA(timm_models.WindowedTimmTrunk):
     """A ``timm.models.Eva``: DINOv3 (Siméoni et al., 2025), EVA-02 (Fang et al., 2023), PE and kin.
 
     Rotary embeddings follow the grid of each image; absolute ones, where the model has them, are
@@ -33,35 +33,12 @@ class TimmEVA(timm_models.NormedTimmTrunk):
 
     Args:
         model_name: E.g. ``vit_small_patch16_dinov3``, ``eva02_base_patch14_224``.
-        weights, mode, dtype, final_norm, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.NormedTimmTrunk`.
-        window, global_blocks: Attention inside windows; see :class:`TimmViT`. Tokens keep the
-            rotary embedding of their place in the image.
-
-    Raises:
-        InvalidSettingError: A window below one token, or global blocks that the model does not
-            have.
+        weights, mode, dtype, final_norm, model_args, window, global_blocks: See
+            :class:`WindowedTimmTrunk`; in windows, tokens keep the rotary embedding of their place
+            in the image.
     """
 
     classes = (Eva, EvaBlock, EvaBlockPostNorm)
-    arguments = {'dynamic_img_size': True}
-    left_out = timm_models.HEAD
-    provides = USUAL | {PROMPTS}
-
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool = True,
-        model_args: dict[str, Any] | None = None,
-        window: int | None = None,
-        global_blocks: int | Sequence[int] | None = None,
-    ) -> None:
-        self._windowed = window, global_blocks
-        super().__init__(model_name, weights, mode, dtype, final_norm, model_args)
-        self.has_class_token = self.model.cls_token is not None
 
     @classmethod
     def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
@@ -75,12 +52,6 @@ class TimmEVA(timm_models.NormedTimmTrunk):
         elif _BIASED.match(name) and args.get('qkv_bias', True):
             lacks.add(CALLED)
         return cls.provides - lacks
-
-    def cut(self, model: Any, model_name: str) -> str:
-        """Cut the head; windows give other features."""
-        timm_models.cut_head(model)
-        self.windows, windowed = windows.plan(*self._windowed, len(model.blocks))
-        return windowed
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch, prefix and position embedding; the rotary one is shared by the blocks."""

@@ -60,8 +60,7 @@ class TimmGeneric(timm_models.TimmTrunk):
     only name blocks that end one of its levels.
 
     Args:
-        model_name, weights, mode, dtype, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.TimmTrunk`.
+        model_name, weights, mode, dtype, model_args: See :class:`TimmTrunk`.
         final_norm: ``norm`` of timm's ``forward_intermediates``; most of these models ignore it.
 
     Raises:

@@ -29,8 +29,7 @@ class TimmHiera(timm_models.TimmTrunk):
 
     Args:
         model_name: E.g. ``hiera_tiny_224``.
-        weights, mode, dtype, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.TimmTrunk`.
+        weights, mode, dtype, model_args: See :class:`TimmTrunk`.
     """
 
     # The head that is cut has the classifier's norm; upstream's maps never pass it.

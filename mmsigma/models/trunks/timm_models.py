@@ -7,8 +7,9 @@ import timm
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, WeightsError, unknown
+from mmsigma.models.trunks import windows
 from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import USUAL
+from mmsigma.models.trunks.block import PROMPTS, USUAL
 from mmsigma.models.trunks.residual_steps import Names
 from mmsigma.models.trunks.weights import loading as weight_files
 from mmsigma.models.trunks.weights import position
@@ -138,6 +139,48 @@ class NormedTimmTrunk(TimmTrunk):
     def norm(self, tokens: Tensor, index: int) -> Tensor:
         """The final norm; see :meth:`Trunk.norm`."""
         return self.model.norm(tokens)
+
+
+class WindowedTimmTrunk(NormedTimmTrunk):
+    """A plain transformer of timm's, with attention inside windows where it is asked for.
+
+    Args:
+        model_name, weights, mode, dtype, final_norm, model_args: See :class:`NormedTimmTrunk`.
+        window: Side of attention windows in tokens, or None (default): every block attends to the
+            whole image. See :mod:`mmsigma.models.trunks.windows`.
+        global_blocks: With ``window``, the blocks that attend to the whole image nevertheless:
+            how many, spread evenly over the model up to its last block (4 by default), or a list
+            of indices, negative from the end.
+
+    Raises:
+        InvalidSettingError: A window below one token, or global blocks that the model does not
+            have.
+    """
+
+    arguments = {'dynamic_img_size': True}  # resamples positions to the grid of each input
+    left_out = HEAD
+    provides = USUAL | {PROMPTS}
+
+    def __init__(
+        self,
+        model_name: str,
+        weights: str,
+        mode: str = 'eval',
+        dtype: str = 'float32',
+        final_norm: bool = True,
+        model_args: dict[str, Any] | None = None,
+        window: int | None = None,
+        global_blocks: int | Sequence[int] | None = None,
+    ) -> None:
+        self._windowed = window, global_blocks
+        super().__init__(model_name, weights, mode, dtype, final_norm, model_args)
+        self.has_class_token = self.model.cls_token is not None
+
+    def cut(self, model: Any, model_name: str) -> str:
+        """Cut the head; windows give other features."""
+        cut_head(model)
+        self.windows, windowed = windows.plan(*self._windowed, len(model.blocks))
+        return windowed
 
 
 def create(model_name: str, model_args: dict[str, Any] | None, **defaults: Any) -> Any:

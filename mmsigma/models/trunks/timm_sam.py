@@ -28,8 +28,7 @@ class TimmSAM(timm_models.TimmTrunk):
 
     Args:
         model_name: E.g. ``samvit_base_patch16``.
-        weights, mode, dtype, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.TimmTrunk`.
+        weights, mode, dtype, model_args: See :class:`TimmTrunk`.
 
     Raises:
         InvalidSettingError: The model has rotary embeddings, which upstream ties to one image size.

@@ -31,8 +31,7 @@ class TimmSwin(timm_models.NormedTimmTrunk):
 
     Args:
         model_name: E.g. ``swin_tiny_patch4_window7_224``.
-        weights, mode, dtype, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.NormedTimmTrunk`.
+        weights, mode, dtype, model_args: See :class:`NormedTimmTrunk`.
         final_norm: Whether the last block's map passes the model's final norm; earlier ones never
             do, since it is the width of the last stage.
 

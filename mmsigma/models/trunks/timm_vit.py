@@ -9,39 +9,29 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor
 
 from mmsigma.models.trunks import timm_models, windows
-from mmsigma.models.trunks.block import PRE_NORM, PROMPTS, USUAL, Block
+from mmsigma.models.trunks.block import PRE_NORM, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.weights import position
 from mmsigma.registry import TRUNKS
 
 
 @TRUNKS.register_module()
-class TimmViT(timm_models.NormedTimmTrunk):
+class TimmViT(timm_models.WindowedTimmTrunk):
     """A ``timm.models.VisionTransformer`` with timm's standard blocks, pre-norm or post-norm.
 
     Args:
         model_name: E.g. ``vit_small_patch14_dinov2`` (``..._reg4_dinov2``: registers).
-        weights, mode, dtype, final_norm, model_args: See
-            :class:`~mmsigma.models.trunks.timm_models.NormedTimmTrunk`.
+        weights, mode, dtype, final_norm, model_args, window, global_blocks: See
+            :class:`WindowedTimmTrunk`.
         pos_resample: How the position embedding is brought to another grid, of weights and of
             images: ``bicubic-antialias`` (default, timm's own) or ``bicubic`` (as the release of
             DINOv2 does; without registers).
-        window: Side of attention windows in tokens, or None (default): every block attends to the
-            whole image. See :mod:`mmsigma.models.trunks.windows`.
-        global_blocks: With ``window``, the blocks that attend to the whole image nevertheless:
-            how many, spread evenly over the model up to its last block (4 by default), or a list
-            of indices, negative from the end.
 
     Raises:
         UnknownNameError: There is no such ``pos_resample``.
-        InvalidSettingError: A window below one token, or global blocks that the model does not
-            have.
     """
 
     classes = (VisionTransformer, UpstreamBlock, ResPostBlock)
-    arguments = {'dynamic_img_size': True}  # resamples positions to the grid of each input
-    left_out = timm_models.HEAD
-    provides = USUAL | {PROMPTS}
 
     def __init__(
         self,
@@ -57,9 +47,8 @@ class TimmViT(timm_models.NormedTimmTrunk):
     ) -> None:
         position.check(pos_resample)
         self.pos_resample = pos_resample
-        self._windowed = window, global_blocks
-        super().__init__(model_name, weights, mode, dtype, final_norm, model_args)
-        self.has_class_token = self.model.has_class_token
+        given = window, global_blocks
+        super().__init__(model_name, weights, mode, dtype, final_norm, model_args, *given)
 
     @classmethod
     def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
@@ -67,9 +56,8 @@ class TimmViT(timm_models.NormedTimmTrunk):
         return cls.provides - ({PRE_NORM} if '_rpn_' in config['model_name'] else set())
 
     def cut(self, model: Any, model_name: str) -> str:
-        """Cut the head; windows and another resampling give other features."""
-        timm_models.cut_head(model)
-        self.windows, windowed = windows.plan(*self._windowed, len(model.blocks))
+        """Cut the head; another resampling gives other features, too."""
+        windowed = super().cut(model, model_name)
         other = self.pos_resample != position.TIMM
         resampled = f'pos_resample={self.pos_resample}' if other else ''
         return '&'.join(filter(None, (resampled, windowed)))
