@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.models.trunks.block import CALLED, Block
+from mmsigma.models.trunks.block import CALLED
 from mmsigma.models.trunks.mmpretrain_models import (
     BLOCK,
     Convert,
@@ -23,7 +23,6 @@ from mmsigma.registry import TRUNKS
 Grid = tuple[int, int]
 _TABLE = 'relative_position_bias_table'
 _EXTRA = 3  # last entries of a table: class to token, token to class, class to class
-_BLOCK = replace(BLOCK, scales=('gamma_1', 'gamma_2'), drop_paths=('drop_path', 'drop_path'))
 
 
 @TRUNKS.register_module()
@@ -44,6 +43,7 @@ class MMPretrainBEiT(PlainMMPretrainTrunk):
     # What upstream has behind its blocks, and for its pretraining task.
     left_out = ('ln2.', 'mask_token')
     normed = False
+    names = replace(BLOCK, scales=('gamma_1', 'gamma_2'), drop_paths=('drop_path', 'drop_path'))
 
     @classmethod
     def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
@@ -90,13 +90,13 @@ class MMPretrainBEiT(PlainMMPretrainTrunk):
         index = _index(grid, tables.device)
         return _Biases(tables=_resample(tables, self.native, grid), index=index)
 
-    def blocks(self) -> list[Block]:
-        """The encoder layers; see :meth:`Trunk.blocks`."""
-        width = self.model.embed_dims
-        return [
-            _BLOCK.block(b, width, partial(_attend, b, i), stride=self.patch)
-            for i, b in enumerate(self.model.layers)
-        ]
+    @staticmethod
+    def attend(layer: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
+        """Attention of a layer with the biases of the grid; see :class:`PlainMMPretrainTrunk`."""
+        biases = state.shared
+        if biases.tables is None:
+            return layer.attn(x, rel_pos_bias=biases.common)
+        return _biased(layer.attn, x, _bias(biases.tables[index], biases.index))
 
 
 @dataclass(frozen=True)
@@ -149,13 +149,6 @@ def _index(grid: Grid, device: torch.device) -> Tensor:
 
     with torch.inference_mode(False):  # it is kept, so it must serve training too
         return RelativePositionBias(grid, num_heads=1).relative_position_index.to(device)
-
-
-def _attend(layer: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
-    biases = state.shared
-    if biases.tables is None:
-        return layer.attn(x, rel_pos_bias=biases.common)
-    return _biased(layer.attn, x, _bias(biases.tables[index], biases.index))
 
 
 def _biased(attention: Any, x: Tensor, bias: Tensor) -> Tensor:

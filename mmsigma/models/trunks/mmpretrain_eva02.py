@@ -1,12 +1,11 @@
 """mmpretrain's EVA-02: plain transformers with rotary embeddings and SwiGLU."""
 
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmsigma.models.trunks.block import Block
 from mmsigma.models.trunks.mmpretrain_models import Convert, PlainMMPretrainTrunk
 from mmsigma.models.trunks.residual_steps import Names
 from mmsigma.models.trunks.tokens import TokenState
@@ -30,6 +29,7 @@ class MMPretrainEVA02(PlainMMPretrainTrunk):
     compiles = False  # rotary tables are looked up in the blocks, by grid
 
     upstream = 'ViTEVA02'
+    names = Names(drop_paths=('drop_path', 'drop_path'))
 
     def converts(self, model: Any) -> list[Convert]:
         """Weights have no rotary tables; see :meth:`MMPretrainTrunk.converts`."""
@@ -40,12 +40,10 @@ class MMPretrainEVA02(PlainMMPretrainTrunk):
             layer.attn.rope = rotary
         return super().converts(model)
 
-    def blocks(self) -> list[Block]:
-        """The encoder layers; see :meth:`Trunk.blocks`."""
-        names, width = Names(drop_paths=('drop_path', 'drop_path')), self.model.embed_dims
-        return [
-            names.block(b, width, partial(_attend, b), stride=self.patch) for b in self.model.layers
-        ]
+    @staticmethod
+    def attend(layer: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
+        """Attention of a layer, which rotates by the grid; see :class:`PlainMMPretrainTrunk`."""
+        return layer.attn(x, (state.layout.height, state.layout.width))
 
 
 class _Rotary(nn.Module):
@@ -71,7 +69,3 @@ def _rotary(dims: int, grid: Grid, theta: float, device: torch.device) -> Any:
 
     with torch.inference_mode(False):  # it is kept, so it must serve training too
         return RotaryEmbeddingFast(dims, grid, theta).to(device)
-
-
-def _attend(layer: Any, x: Tensor, state: TokenState) -> Tensor:
-    return layer.attn(x, (state.layout.height, state.layout.width))

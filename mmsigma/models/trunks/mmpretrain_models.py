@@ -5,7 +5,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError, WeightsError
 from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import USUAL
+from mmsigma.models.trunks.block import PROMPTS, USUAL, Block
 from mmsigma.models.trunks.residual_steps import Names
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.weights import loading as weight_files
@@ -111,6 +111,7 @@ class PlainMMPretrainTrunk(MMPretrainTrunk):
 
     left_out: ClassVar[tuple[str, ...]] = ('ln2.',)
     normed: ClassVar[bool] = True  # what upstream's class does unless it is told
+    names: ClassVar[Names] = BLOCK
 
     def __init__(
         self,
@@ -148,6 +149,19 @@ class PlainMMPretrainTrunk(MMPretrainTrunk):
             )
         layout = TokenLayout(height, width, model.num_extra_tokens, self.has_class_token)
         return model.pre_norm(model.drop_after_pos(tokens)), TokenState(layout)
+
+    def blocks(self) -> list[Block]:
+        """The encoder layers; see :meth:`Trunk.blocks`."""
+        facts: Any = {'stride': self.patch, 'prompts': PROMPTS in self.provides}
+        return [
+            self.names.block(b, self.model.embed_dims, partial(self.attend, b, i), **facts)
+            for i, b in enumerate(self.model.layers)
+        ]
+
+    @staticmethod
+    def attend(layer: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
+        """Attention of the layer with this index; ``(B, N, C)`` as ``x``."""
+        return layer.attn(x)
 
     def norm(self, tokens: Tensor, index: int) -> Tensor:
         """The final norm; see :meth:`Trunk.norm`."""
@@ -209,12 +223,7 @@ def _from_config(name: str, path: str) -> dict[str, Any]:
 
 
 def create(name: str, arguments: dict[str, Any], **fixed: Any) -> Any:
-    """An mmpretrain backbone, its weights not yet initialised.
-
-    Args:
-        name: Upstream's class.
-        arguments: From :func:`settings`.
-        fixed: What the family sets.
+    """An mmpretrain backbone, its weights not yet initialised, with what the family fixes.
 
     Raises:
         InvalidSettingError: mmpretrain refuses the arguments.

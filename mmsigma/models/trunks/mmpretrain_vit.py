@@ -1,13 +1,7 @@
 """mmpretrain's VisionTransformer as a trunk: DINOv2, MAE, DeiT, CLIP, ..."""
 
-from functools import partial
-from typing import Any
-
-from torch import Tensor
-
-from mmsigma.models.trunks.block import PROMPTS, USUAL, Block
-from mmsigma.models.trunks.mmpretrain_models import BLOCK, PlainMMPretrainTrunk
-from mmsigma.models.trunks.tokens import TokenState
+from mmsigma.models.trunks.block import PROMPTS, USUAL
+from mmsigma.models.trunks.mmpretrain_models import PlainMMPretrainTrunk
 from mmsigma.registry import TRUNKS
 
 
@@ -20,15 +14,3 @@ class MMPretrainViT(PlainMMPretrainTrunk):
 
     upstream = 'VisionTransformer'
     provides = USUAL | {PROMPTS}
-
-    def blocks(self) -> list[Block]:
-        """The encoder layers; see :meth:`Trunk.blocks`."""
-        width = self.model.embed_dims
-        return [
-            BLOCK.block(b, width, partial(_attend, b), stride=self.patch, prompts=True)
-            for b in self.model.layers
-        ]
-
-
-def _attend(layer: Any, x: Tensor, state: TokenState) -> Tensor:
-    return layer.attn(x)

@@ -184,12 +184,7 @@ class WindowedTimmTrunk(NormedTimmTrunk):
 
 
 def create(model_name: str, model_args: dict[str, Any] | None, **defaults: Any) -> Any:
-    """A timm model without classifier, its weights random.
-
-    Args:
-        model_name: timm's name, with or without the tag of its weights.
-        model_args: The user's arguments of the model; they win over ``defaults``.
-        defaults: The family's arguments.
+    """A timm model without classifier, its weights random; ``model_args`` win over ``defaults``.
 
     Raises:
         UnknownNameError: timm has no such model.
