@@ -249,7 +249,7 @@ def test_combinations_of_one_trunk_and_one_tuner_compose():
 def test_trunks_that_cannot_carry_a_tuner() -> None:
     """Pairs of base files; tests/models/tuners/test_refusals.py has the tiny ones of every kind."""
     refused = {
-        'vpt-deep': {'sam-b', 'beit-b', 'hiera-t', 'mmpretrain-eva02-b'},
+        'vpt-deep': {'sam-b', 'beit-b', 'hiera-t', 'mmpretrain-eva02-b', 'dinov3-convnext-t'},
         'ssf': {'beit-b', 'eva02-s', 'swinv2-b'},
         'lora': {'beit-b', 'eva02-s', 'eva02-b', 'swinv2-b', 'dinov3-convnext-t'},
         'convpass': {'hiera-t', 'swinv2-b', 'dinov3-convnext-t'},
