@@ -61,27 +61,26 @@ TUNERS = Registry('tuner', scope=_SCOPE, locations=['mmsigma.models.tuners'])
 TRUNKS = Registry('trunk', scope=_SCOPE, locations=['mmsigma.models.trunks'])
 
 
-def build(registry: Registry, config: Any) -> Any:
-    """Build a tuner or a trunk from ``dict(type=..., **arguments)``.
+def find(registry: Registry, config: Any) -> Any:
+    """The class of a tuner's or a trunk's config, ``dict(type=..., **arguments)``.
 
     Unlike ``Registry.build`` it ignores the default scope (which is mmseg's or mmdet's, where
-    neither registry exists) and names the arguments a class takes when one is misspelt.
+    neither registry exists).
 
     Args:
         registry: :data:`TUNERS` or :data:`TRUNKS`.
         config: A dict with ``type``: a registered name, with or without the ``mmsigma.`` scope.
 
     Raises:
-        InvalidSettingError: ``config`` is no dict with ``type``, or an argument is missing.
-        UnknownNameError: The type or an argument does not exist.
+        InvalidSettingError: ``config`` is no dict with ``type``.
+        UnknownNameError: The type does not exist.
     """
     kind = registry.name
     if not isinstance(config, dict) or 'type' not in config:
         raise InvalidSettingError(
             f'A {kind} is a dict with a `type`, such as {kind}=dict(type=...); given: {config!r}.'
         )
-    arguments = dict(config)
-    name = arguments.pop('type')
+    name = config['type']
     registry.import_from_location()
     cls = registry.module_dict.get(str(name).removeprefix(f'{_SCOPE}.'))
     if cls is None:
@@ -94,6 +93,22 @@ def build(registry: Registry, config: Any) -> Any:
                 'name its module in `custom_imports`.',
             )
         )
+    return cls
+
+
+def build(registry: Registry, config: Any) -> Any:
+    """Build a tuner or a trunk; names the arguments that a class takes when one is misspelt.
+
+    Args:
+        registry, config: See :func:`find`.
+
+    Raises:
+        InvalidSettingError: ``config`` is no dict with ``type``, or an argument is missing.
+        UnknownNameError: The type or an argument does not exist.
+    """
+    cls, kind = find(registry, config), registry.name
+    arguments = dict(config)
+    name = arguments.pop('type')
     parameters = dict(inspect.signature(cls).parameters)
     takes_any = [n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD]
     for argument in takes_any:  # the class checks these itself

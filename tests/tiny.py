@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmsigma import registry
 from mmsigma.models.adapted_backbone import AdaptedBackbone
+from mmsigma.models.tuners.base import missing
 from mmsigma.models.tuners.injection import POSITIONS
 from tests.tiny_trunks import TRUNKS
 
@@ -58,28 +59,11 @@ TUNERS: dict[str, dict[str, Any]] = {
 }
 # Methods that sit inside a block, and so refuse trunks whose blocks run whole.
 INSIDE = {'Adapter', 'AdaptFormer', 'Convpass', 'LoRand', 'Mona', 'VFMAdapter'}
-# Methods that read a norm's output, and trunks that norm behind the branches, or widen the tokens
-# behind their first norm.
-READ_NORMS = {'Convpass', 'VFMAdapter'}
-NO_NORMS = {'post-norm', 'eva-post-norm', 'swinv2', 'mmpretrain-swinv2', 'mmpretrain-swinv2-extra'}
-NO_NORMS |= {'hiera', 'hiera-abswin', 'hieradet'}
-
-# Trunks whose attention reads the weight of its qkv layer without calling it.
-UNCALLED = {'beit', 'beit-norm', 'eva-post-norm', 'mmpretrain-beit', 'mmpretrain-beit-shared'}
-UNCALLED |= {'swinv2', 'mmpretrain-swinv2', 'mmpretrain-swinv2-extra'}
 
 
 def carries(trunk: str, tuner: str) -> bool:
-    """Whether a tuner, of :data:`TUNERS`, can be attached to a trunk."""
-    kind, places = TUNERS[tuner]['type'], TUNERS[tuner].get('position', 'after_block')
-    if (kind in INSIDE or places != 'after_block') and TRUNKS[trunk].positions != POSITIONS:
-        return False
-    if kind == 'SSF':
-        return trunk not in UNCALLED
-    if kind == 'VPT':
-        family = TRUNKS[trunk].config['type']
-        return family in ('TimmViT', 'TimmEVA', 'MMPretrainViT') or 'Swin' in family
-    return kind not in READ_NORMS or trunk not in NO_NORMS
+    """Whether a tuner, of :data:`TUNERS`, can be attached to a trunk, as both declare it."""
+    return not missing(TRUNKS[trunk].config, TUNERS[tuner])
 
 
 # One trunk of every kind: plain with registers, tables of relative positions, pooling, windows that

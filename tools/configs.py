@@ -5,7 +5,6 @@
     python tools/configs.py --benchmarks
     python tools/configs.py [--benchmark 'ade20k-*'] [--trunk 'dino*-b'] [--tuner lora] [--count]
     python tools/configs.py --write --benchmark voc-1x --trunk swin-b --tuner lora --head retinanet
-    python tools/configs.py --write-refused     # after a new trunk or tuner
 """
 
 import argparse
@@ -29,11 +28,6 @@ def parse_args() -> argparse.Namespace:
         '--write', action='store_true', help='write the recipe of these names; print its path'
     )
     parser.add_argument('--print', action='store_true', help='print the recipe of these names')
-    parser.add_argument(
-        '--write-refused',
-        action='store_true',
-        help='build every trunk with every tuner (minutes), and write configs/_base_/refused.py',
-    )
     return parser.parse_args()
 
 
@@ -42,9 +36,7 @@ def main() -> None:
 
     from mmsigma.config import combinations
 
-    if args.write_refused:
-        write_refused()
-    elif args.write or args.print:
+    if args.write or args.print:
         put(args)
     elif args.benchmarks:
         for name, about in combinations.benchmarks(BASE).items():
@@ -89,19 +81,6 @@ def put(args: argparse.Namespace) -> None:
         raise InvalidSettingError(f'{path} exists and says something else. Move it away first.')
     write(path, text.encode())
     print(path)
-
-
-def write_refused() -> None:
-    """Find out which trunks cannot carry which tuners, and note it."""
-    from mmsigma.config import combinations
-
-    lines = [
-        '# Trunks that cannot carry a tuner, by tuner: python tools/configs.py --write-refused',
-        'refused = {',
-    ]
-    for tuner, trunks in combinations.refusals(BASE).items():
-        lines += [f'    {tuner!r}: [', *(f'        {trunk!r},' for trunk in trunks), '    ],']
-    write(BASE / 'refused.py', '\n'.join([*lines, '}', '']).encode())
 
 
 if __name__ == '__main__':

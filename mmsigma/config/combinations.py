@@ -1,25 +1,15 @@
 """Every recipe that there can be: benchmarks x heads x trunks x tuners."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-from mmsigma.apis.params import of_trunk
 from mmsigma.config import connect, recipe
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.models.tuners.base import missing
 
-# Settings that cut a trunk to a few blocks, by its family: whether it carries a tuner stays.
-_SHORT: dict[str, dict[str, Any]] = {
-    'TimmHiera': {'stages': (1, 1, 1, 1)},
-    'TimmHieraDet': {'stages': (1, 1, 1, 1)},
-    'TimmSwin': {'depths': (2, 2, 2, 2)},
-    'TimmGeneric': {'depths': (1, 1, 1, 1)},
-}
 _RUNTIME = {'semantic': 'mmseg', 'depth': 'mmseg_depth'}
 
 
@@ -100,15 +90,15 @@ def names(
 ) -> Iterator[tuple[str, str, str, str]]:
     """Every combination that can be trained: benchmark, tuner, trunk and head, each by a pattern.
 
-    What cannot be, as ``_base_/refused.py`` has it, is left out.
+    Left out are trunks that do not provide what a tuner requires.
 
     Raises:
         UnknownNameError: A pattern that fits nothing.
     """
-    refused = recipe.parsed(base / 'refused.py').refused.to_dict()
     known = benchmarks(base)
     trunks = _fitting(base, 'trunks', trunk)
     tuners = _fitting(base, 'tuners', tuner)
+    pairs = [(t, u) for t in trunks for u in tuners if not refuses(base, t, u)]
     _fitting(base, 'heads', head)
     chosen = [name for name in known if fnmatch(name, benchmark)]
     if not chosen:
@@ -116,10 +106,14 @@ def names(
     for name in chosen:
         for own in heads(base, known[name]['data']):
             if fnmatch(own, head):
-                for a_trunk in trunks:
-                    for a_tuner in tuners:
-                        if a_trunk not in refused.get(a_tuner, ()):
-                            yield name, a_tuner, a_trunk, own
+                for a_trunk, a_tuner in pairs:
+                    yield name, a_tuner, a_trunk, own
+
+
+def refuses(base: Path, trunk: str, tuner: str) -> bool:
+    """Whether a trunk cannot carry a tuner, by the names of their base files."""
+    config = recipe.parsed(base / f'trunks/{trunk}.py').trunk
+    return bool(missing(config, recipe.parsed(base / f'tuners/{tuner}.py').tuner))
 
 
 def _fitting(base: Path, kind: str, pattern: str) -> list[str]:
@@ -128,31 +122,3 @@ def _fitting(base: Path, kind: str, pattern: str) -> list[str]:
     if not chosen:
         raise UnknownNameError(unknown(kind.removesuffix('s'), pattern, known))
     return chosen
-
-
-def refusals(base: Path) -> dict[str, list[str]]:
-    """By tuner, the trunks that cannot carry it; found by building each, cut to a few blocks."""
-    tuners = {path.stem: recipe.parsed(path).tuner for path in _files(base, 'tuners')}
-    found: dict[str, list[str]] = {}
-    for path in _files(base, 'trunks'):
-        for name, tuner in tuners.items():
-            if refuses(recipe.parsed(path), tuner):
-                found.setdefault(name, []).append(path.stem)
-    return {name: found[name] for name in sorted(found)}
-
-
-def refuses(config: Config, tuner: Mapping[str, Any]) -> bool:
-    """Whether the trunk of a config cannot carry a tuner."""
-    config = copy.deepcopy(config)
-    if config.trunk.type.startswith('Timm'):
-        short = _SHORT.get(config.trunk.type, {'depth': 2})
-        config.trunk.model_args = {**config.trunk.get('model_args', {}), **short}
-    try:
-        of_trunk(config, tuner)
-    except InvalidSettingError:
-        return True
-    return False
-
-
-def _files(base: Path, kind: str) -> list[Path]:
-    return sorted((base / kind).glob('*.py'))

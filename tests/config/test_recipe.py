@@ -13,8 +13,6 @@ from mmsigma.config import combinations, connect, rates, recipe
 from mmsigma.engine import launch
 from mmsigma.errors import InvalidSettingError, UnknownNameError
 from tests.fixtures import ROOT
-from tests.tiny import REFUSED
-from tests.tiny_trunks import TRUNKS
 
 CONFIGS = ROOT / 'configs'
 BASE = CONFIGS / '_base_'
@@ -339,16 +337,16 @@ def test_combinations_of_one_trunk_and_one_tuner_compose():
     assert count > 250
 
 
-def test_refused_trunks_are_refused():
-    """The table against the tiny trunks of the same families, and against some real ones."""
-    refused = Config.fromfile(BASE / 'refused.py').refused.to_dict()
-    trunks = {path.stem: Config.fromfile(path) for path in (BASE / 'trunks').glob('*.py')}
-    types = {path.stem: Config.fromfile(path).tuner.type for path in (BASE / 'tuners').glob('*.py')}
-    assert refused.keys() <= types.keys()
-    families = {(types[tuner], trunks[t].trunk.type) for tuner in refused for t in refused[tuner]}
-    tiny = {(tuner, TRUNKS[trunk].config['type']) for tuner, trunk in REFUSED}
-    assert {pair for pair in families if pair[0] != 'HFPeft'} <= tiny
-    for tuner, trunk in (('vpt-deep', 'sam-b'), ('ssf', 'beit-b'), ('lora', 'dinov2-s')):
-        config = Config.fromfile(BASE / f'tuners/{tuner}.py').tuner
-        assert combinations.refuses(trunks[trunk], config) == (trunk in refused[tuner])
-    assert 'sam-b' in refused['vpt-deep'] and 'beit-b' in refused['ssf']
+def test_trunks_that_cannot_carry_a_tuner() -> None:
+    """Pairs of base files; tests/models/tuners/test_refusals.py has the tiny ones of every kind."""
+    refused = {
+        'vpt-deep': {'sam-b', 'beit-b', 'hiera-t', 'mmpretrain-eva02-b', 'dinov3-convnext-t'},
+        'ssf': {'beit-b', 'eva02-s', 'swinv2-b'},
+        'lora': {'beit-b', 'eva02-s', 'eva02-b', 'swinv2-b', 'dinov3-convnext-t'},
+        'convpass': {'hiera-t', 'swinv2-b', 'dinov3-convnext-t'},
+        'adapter': {'dinov3-convnext-t'},
+        'sigma': set(),
+    }
+    for tuner, trunks in refused.items():
+        for trunk in ('dinov2-s', *set().union(*refused.values())):
+            assert combinations.refuses(BASE, trunk, tuner) == (trunk in trunks), (tuner, trunk)

@@ -1,7 +1,7 @@
 """Activation checkpointing (Chen et al., arXiv 1604.06174): computing again instead of keeping."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
@@ -23,14 +23,8 @@ def checkpointed(function: Callable[..., Any], module: nn.Module, *args: Any, **
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
     further: dict[str, Any] = {}
     if norms:
-        further['context_fn'] = lambda: _contexts(norms)
+        further['context_fn'] = lambda: (nullcontext(), _kept_statistics(norms))
     return checkpoint(function, *args, use_reentrant=False, **further, **kwargs)
-
-
-def _contexts(
-    norms: list[_BatchNorm],
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _kept_statistics(norms)
 
 
 @contextmanager

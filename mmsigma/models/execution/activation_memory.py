@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -44,20 +43,3 @@ def activation_bytes(function: Callable[..., Any], *args: Any) -> int:
     for tensor in _tensors(out):
         alive.pop(StorageWeakRef(tensor.untyped_storage()).cdata, None)
     return sum(alive.values())
-
-
-def saved(function: Callable[..., Any], *args: Any, but: nn.Module | None = None) -> list[Tensor]:
-    """Tensors that autograd saves in ``function``, each storage once, besides a module's own."""
-    found: dict[int, Tensor] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        found[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        out = function(*args)
-    del out
-    own = [] if but is None else [*but.parameters(), *but.buffers()]
-    for tensor in own:
-        found.pop(tensor.untyped_storage().data_ptr(), None)
-    return list(found.values())

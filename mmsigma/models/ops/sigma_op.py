@@ -89,16 +89,10 @@ def _forward(
     prefix, tiles = whole - tokens, triton.cdiv(whole, BLOCK)
     gate, hidden, wide = len(gate1), len(modulation1), modulation1.shape[1]
     small: Any = dict(dtype=torch.float32, device=z.device)
-    mean = torch.empty(batch, channels, **small)
-    gate_hidden = torch.empty(batch, gate, **small)
-    weights = torch.empty(batch, len(sizes), channels, **small)
-    kernel = torch.empty(batch, taps + 1, channels, **small)
-    conv = torch.empty(batch, tokens, channels, dtype=z.dtype, device=z.device)
-    fused, out = torch.empty_like(z), torch.empty_like(z)
     part = torch.empty(batch, tiles, channels, **small)
-    descriptor = torch.empty(batch, wide, **small)
-    modulation_hidden = torch.empty(batch, hidden, **small)
-    scales = torch.empty(batch, 2, channels, **small)
+    outputs = _outputs(z, gate1, modulation1, sizes, tokens)
+    out, conv, fused, mean, gate_hidden, weights, kernel = outputs[:7]
+    descriptor, modulation_hidden, scales = outputs[7:]
     strides = z.stride(0), z.stride(1)
     with _on(z.device):
         kernels.gate[(batch,)](
@@ -119,22 +113,18 @@ def _forward(
             C=channels, D=wide, M=hidden, MP=triton.next_power_of_2(hidden),
         )  # fmt: skip
         kernels.activate[(batch, tiles)](fused, scales, out, whole, C=channels, BLOCK=BLOCK)
-    return (
-        out, conv, fused, mean, gate_hidden, weights, kernel, descriptor, modulation_hidden, scales,
-    )  # fmt: skip
+    return outputs
 
 
-_operator = torch.library.custom_op('mmsigma::sigma_core', _forward, mutates_args=())
-
-
-@_operator.register_fake
-def _(z: Tensor, flat: Tensor, gate1: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    modulation1, (sizes, height, width) = others[5], others[9:]
-    batch, channels = z.shape[0], z.shape[2]
+def _outputs(
+    z: Tensor, gate1: Tensor, modulation1: Tensor, sizes: Sequence[int], tokens: int
+) -> Any:
+    """Memory for what :func:`_forward` returns, of a grid of so many tokens."""
+    batch, _, channels = z.shape
     small: Any = dict(dtype=torch.float32)
     return (
         torch.empty_like(z, memory_format=torch.contiguous_format),
-        z.new_empty(batch, height * width, channels),
+        z.new_empty(batch, tokens, channels),
         torch.empty_like(z, memory_format=torch.contiguous_format),
         z.new_empty(batch, channels, **small),
         z.new_empty(batch, len(gate1), **small),
@@ -144,6 +134,15 @@ def _(z: Tensor, flat: Tensor, gate1: Tensor, *others: Any) -> tuple[Tensor, ...
         z.new_empty(batch, len(modulation1), **small),
         z.new_empty(batch, 2, channels, **small),
     )
+
+
+_operator = torch.library.custom_op('mmsigma::sigma_core', _forward, mutates_args=())
+
+
+@_operator.register_fake
+def _(z: Tensor, flat: Tensor, gate1: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    modulation1, (sizes, height, width) = others[5], others[9:]
+    return _outputs(z, gate1, modulation1, sizes, height * width)
 
 
 def _gradients(

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.errors import InvalidInputError, UnknownNameError, unknown
+from mmsigma.errors import InvalidInputError, InvalidSettingError, UnknownNameError, unknown
 from mmsigma.models.trunks import int8
-from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.block import CALLED, DIVIDED, Block
 from mmsigma.models.trunks.tokens import TokenState
 
 if TYPE_CHECKING:
@@ -59,12 +59,15 @@ class Trunk(nn.Module, ABC):
         multiple: Images are padded to whole multiples of this many pixels; ``patch`` by default.
         has_class_token: Whether the first token is a class token.
         fingerprint: See :func:`fingerprint`; taken in float32 before ``dtype`` applies.
+        provides: What all models of the family provide of what tuners may require: names of
+            :mod:`mmsigma.models.trunks.block`, and layers.
     """
 
     patch: int
     has_class_token: bool = False
     builds_without_values = True  # whether upstream builds on the meta device
     compiles = True  # whether graphs of blocks hold for every size of image
+    provides: frozenset[str] = frozenset({DIVIDED, CALLED})
     model: Any  # upstream's own class; each family knows which
 
     def __init__(self, model: nn.Module, name: str, loaded: bool, mode: str, dtype: str) -> None:
@@ -91,6 +94,15 @@ class Trunk(nn.Module, ABC):
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         self._upstream = {name: tensors[name] for name in model.state_dict() if name in tensors}
         self.train(False)
+
+    @classmethod
+    def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
+        """What the trunk of a config provides, told without building it.
+
+        Args:
+            config: ``dict(type=..., ...)``, the arguments of the family.
+        """
+        return cls.provides
 
     def train(self, mode: bool = True) -> 'Trunk':
         """Follow the caller only where the trunk's mode is ``train``."""
@@ -126,7 +138,12 @@ class Trunk(nn.Module, ABC):
         Raises:
             InvalidSettingError: The trunk is in int8.
         """
-        int8.refuse(self, what)
+        name = next((n for n, m in self.named_modules() if isinstance(m, int8.Int8Linear)), None)
+        if name is not None:
+            raise InvalidSettingError(
+                f'{what} needs weights in floating point, but trunk.dtype={int8.NAME!r} stores '
+                f'those of Linear layers ({name}, ...) as integers. Leave trunk.dtype out.'
+            )
 
     def calls(self, path: str) -> bool:
         """Whether upstream calls the layer of this name, or reads its weight and does the rest.
@@ -161,9 +178,9 @@ class Trunk(nn.Module, ABC):
         dropped: they neither run nor train.
         """
 
-    @abstractmethod
     def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """What upstream has between block ``index`` and its map: the final norm, or nothing."""
+        """What upstream has between block ``index`` and its map: nothing, or the final norm."""
+        return tokens
 
     def pad(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, H, W)`` with zeros at the right and bottom, to whole tokens.

@@ -12,6 +12,22 @@ AttentionStep = Callable[[Tensor, TokenState], tuple[Tensor, Tensor, TokenState]
 MLPStep = Callable[[Tensor, TokenState], Tensor]
 EnterStep = Callable[[Tensor, TokenState], tuple[Tensor, TokenState]]
 
+# What a trunk may provide and a tuner may require, besides layers by their name: see :func:`layer`.
+DIVIDED = 'divided blocks'  # two residual steps, so that adapters sit inside a block
+PRE_NORM = 'pre-norm'  # Block.norms, in every block
+PROMPTS = 'prompts'  # Block.prompts, in every block
+CALLED = 'called layers'  # no layer whose weight upstream reads, and does the rest itself
+
+
+def layer(path: str) -> frozenset[str]:
+    """What a trunk provides with a layer of this path in its blocks: each end of the path."""
+    names = path.split('.')
+    return frozenset('layer ' + '.'.join(names[at:]) for at in range(len(names)))
+
+
+# What most transformers provide.
+USUAL = frozenset({DIVIDED, PRE_NORM, CALLED, *layer('attn.qkv')})
+
 
 @dataclass(frozen=True)
 class Block:
@@ -48,6 +64,12 @@ class Block:
     norms: tuple[nn.Module, nn.Module] | None = None
     prompts: bool = False
     enter: EnterStep | None = None
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """What this block provides of what tuners may require."""
+        has = {DIVIDED: self.attention, PRE_NORM: self.norms, PROMPTS: self.prompts or None}
+        return frozenset(name for name, part in has.items() if part is not None)
 
 
 def residual(attention: Callable[[Tensor], Tensor]) -> AttentionStep:

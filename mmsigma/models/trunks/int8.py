@@ -114,13 +114,3 @@ def quantise(model: nn.Module) -> None:
             f'trunk.dtype={NAME!r} stores Linear layers, of which this {type(model).__name__} has '
             'none. Take bfloat16 or float16, which store all of a trunk.'
         )
-
-
-def refuse(model: nn.Module, what: str) -> None:
-    """See :meth:`mmsigma.models.trunks.base.Trunk.require_float`."""
-    name = next((n for n, m in model.named_modules() if isinstance(m, Int8Linear)), None)
-    if name is not None:
-        raise InvalidSettingError(
-            f'{what} needs weights in floating point, but trunk.dtype={NAME!r} stores those of '
-            f'Linear layers ({name}, ...) as integers. Leave trunk.dtype out.'
-        )

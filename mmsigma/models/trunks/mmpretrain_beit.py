@@ -1,68 +1,59 @@
 """mmpretrain's BEiT: plain transformers with relative position biases, and the EVA models."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.models.trunks import mmpretrain_models
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.mmpretrain_models import Arch
-from mmsigma.models.trunks.tokens import TokenLayout, TokenState
+from mmsigma.models.trunks.block import CALLED
+from mmsigma.models.trunks.mmpretrain_models import (
+    BLOCK,
+    Convert,
+    PlainMMPretrainTrunk,
+    resize_table,
+)
+from mmsigma.models.trunks.tokens import TokenState
 from mmsigma.registry import TRUNKS
 
 Grid = tuple[int, int]
-_UPSTREAM = 'BEiTViT'
 _TABLE = 'relative_position_bias_table'
 _EXTRA = 3  # last entries of a table: class to token, token to class, class to class
-# What upstream has behind its blocks, and for its pretraining task.
-_HEAD = ('ln2.', 'mask_token')
 
 
 @TRUNKS.register_module()
-class MMPretrainBEiT(Trunk):
+class MMPretrainBEiT(PlainMMPretrainTrunk):
     """An ``mmpretrain.models.BEiTViT`` (Bao et al., arXiv 2106.08254; v2: 2208.06366) or an EVA.
 
     On a grid other than the native one, the tables of relative positions are resampled as BEiT's
     release does when it loads weights of another image size; gradients reach the tables there too.
 
-    Args:
-        arch: A name of mmpretrain's ``arch_zoo`` (``'base'``, ``'large'``, ``'eva-g'``), a dict
-            with ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``, or the
-            path of an mmpretrain config (``.py``) whose ``model.backbone`` is built.
-        weights: A local mmpretrain checkpoint (with or without ``backbone.`` before its keys), or
-            ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
-        final_norm: Whether output maps pass the model's final norm; None: as upstream or the config
-            has it (the released models norm after pooling instead).
-        model_args: Further arguments of the model, e.g. ``dict(img_size=384)``.
+    A dict as ``arch`` has ``embed_dims``, ``num_layers``, ``num_heads``, ``feedforward_channels``;
+    ``'eva-g'`` is an EVA. Released models norm after pooling, so they have no final norm.
 
     Raises:
-        InvalidSettingError: mmpretrain refuses ``arch`` or ``model_args``, the config builds
-            another backbone, or there are relative positions but no class token.
-        WeightsError: The weights cannot be read or loaded.
+        InvalidSettingError: There are relative positions but no class token.
     """
 
-    builds_without_values = False
+    upstream = 'BEiTViT'
+    # What upstream has behind its blocks, and for its pretraining task.
+    left_out = ('ln2.', 'mask_token')
+    normed = False
+    names = replace(BLOCK, scales=('gamma_1', 'gamma_2'), drop_paths=('drop_path', 'drop_path'))
 
-    def __init__(
-        self,
-        arch: Arch,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool | None = None,
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        settings = mmpretrain_models.settings(_UPSTREAM, arch, model_args)
-        state = mmpretrain_models.read(_UPSTREAM, weights)
-        normed, built = mmpretrain_models.final_norm(settings, final_norm, False, state)
-        model = mmpretrain_models.create(_UPSTREAM, settings, out_type='featmap', final_norm=built)
+    @classmethod
+    def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
+        """Attention with biases reads the weight of its layer; see :meth:`Trunk.provided`."""
+        layers = (config.get('model_args') or {}).get('layer_cfgs') or {}
+        biased = not isinstance(layers, Mapping) or layers.get('bias', 'qv_bias') == 'qv_bias'
+        return cls.provides - ({CALLED} if biased else set())
+
+    def converts(self, model: Any) -> list[Convert]:
+        """Tables of relative positions, too; see :meth:`MMPretrainTrunk.converts`."""
         relative = model.use_rel_pos_bias or model.rel_pos_bias is not None
         if relative and model.cls_token is None:
             raise InvalidSettingError(
@@ -70,35 +61,20 @@ class MMPretrainBEiT(Trunk):
                 'with them and with_cls_token=False. Leave with_cls_token out, or set '
                 'use_rel_pos_bias=False.'
             )
-        converts = [partial(_fit_tables, model)]
-        if model.pos_embed is not None:
-            converts.append(model._prepare_pos_embed)
-        mmpretrain_models.load(model, state, weights, _HEAD, *converts)
-        name = mmpretrain_models.label(model, settings)
-        super().__init__(model, name, state is not None, mode, dtype)
-        self.final_norm = normed
-        if built and not normed:
-            del model.ln1
-        self.patch = model.patch_embed.projection.stride[0]
-        self.native: Grid = tuple(model.patch_resolution)
-        self.has_class_token = model.cls_token is not None
+        model.pre_norm = nn.Identity()  # other plain transformers have one
+        own = [] if model.pos_embed is None else super().converts(model)
+        return [partial(_fit_tables, model), *own]
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patches, class token and position embedding; biases are shared with the blocks."""
-        model = self.model
-        tokens, (height, width) = model.patch_embed(images.to(self.dtype))
-        if model.cls_token is not None:
-            tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
-        if model.pos_embed is not None:
-            tokens = tokens + model.resize_pos_embed(
-                model.pos_embed,
-                model.patch_resolution,
-                (height, width),
-                mode=model.interpolate_mode,
-                num_extra_tokens=model.num_extra_tokens,
-            )
-        layout = TokenLayout(height, width, model.num_extra_tokens, self.has_class_token)
-        return model.drop_after_pos(tokens), TokenState(layout, self._biases((height, width)))
+        tokens, state = super().embed(images)
+        biases = self._biases((state.layout.height, state.layout.width))
+        return tokens, replace(state, shared=biases)
+
+    @property
+    def native(self) -> Grid:
+        """The grid that the model is built for, in tokens."""
+        return tuple(self.model.patch_resolution)
 
     def _biases(self, grid: Grid) -> '_Biases':
         model = self.model
@@ -114,24 +90,13 @@ class MMPretrainBEiT(Trunk):
         index = _index(grid, tables.device)
         return _Biases(tables=_resample(tables, self.native, grid), index=index)
 
-    def blocks(self) -> list[Block]:
-        """The encoder layers; see :meth:`Trunk.blocks`."""
-        width = self.model.embed_dims
-        return [
-            Block(
-                b,
-                width,
-                partial(_attention, b, i),
-                partial(_mlp, b),
-                stride=self.patch,
-                norms=(b.ln1, b.ln2),
-            )
-            for i, b in enumerate(self.model.layers)
-        ]
-
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """The final norm; see :meth:`Trunk.norm`."""
-        return self.model.ln1(tokens) if self.final_norm else tokens
+    @staticmethod
+    def attend(layer: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
+        """Attention of a layer with the biases of the grid; see :class:`PlainMMPretrainTrunk`."""
+        biases = state.shared
+        if biases.tables is None:
+            return layer.attn(x, rel_pos_bias=biases.common)
+        return _biased(layer.attn, x, _bias(biases.tables[index], biases.index))
 
 
 @dataclass(frozen=True)
@@ -168,7 +133,7 @@ def _fit_tables(model: Any, state: dict[str, Tensor], prefix: str) -> None:
 def _resample(tables: Tensor, old: Grid, new: Grid) -> Tensor:
     """Tables ``(..., entries, heads)`` of one grid for another; those of class tokens stay."""
     head, extra = tables[..., :-_EXTRA, :], tables[..., -_EXTRA:, :]
-    return torch.cat((mmpretrain_models.resize_table(head, old, new), extra), dim=-2)
+    return torch.cat((resize_table(head, old, new), extra), dim=-2)
 
 
 def _bias(table: Tensor, index: Tensor) -> Tensor:
@@ -184,19 +149,6 @@ def _index(grid: Grid, device: torch.device) -> Tensor:
 
     with torch.inference_mode(False):  # it is kept, so it must serve training too
         return RelativePositionBias(grid, num_heads=1).relative_position_index.to(device)
-
-
-def _attention(
-    layer: Any, index: int, x: Tensor, state: TokenState
-) -> tuple[Tensor, Tensor, TokenState]:
-    y, biases = layer.ln1(x), state.shared
-    if biases.tables is None:
-        branch = layer.attn(y, rel_pos_bias=biases.common)
-    else:
-        branch = _biased(layer.attn, y, _bias(biases.tables[index], biases.index))
-    if layer.gamma_1 is not None:
-        branch = layer.gamma_1 * branch
-    return x, layer.drop_path(branch), state
 
 
 def _biased(attention: Any, x: Tensor, bias: Tensor) -> Tensor:
@@ -217,10 +169,3 @@ def _biased(attention: Any, x: Tensor, bias: Tensor) -> Tensor:
     scores = (q * attention.scale) @ k.transpose(-2, -1) + bias.unsqueeze(0)
     out = attention.attn_drop(scores.softmax(dim=-1)) @ v
     return attention.proj_drop(attention.proj(out.transpose(1, 2).flatten(2)))
-
-
-def _mlp(layer: Any, x: Tensor, state: TokenState) -> Tensor:
-    branch = layer.ffn(layer.ln2(x))
-    if layer.gamma_2 is not None:
-        branch = layer.gamma_2 * branch
-    return layer.drop_path(branch)

@@ -1,13 +1,13 @@
-"""Builds mmpretrain's backbones and loads their weights, for every family that it serves."""
+"""What every family of trunks that mmpretrain serves shares: its backbone and its weights."""
 
 import hashlib
 import inspect
 import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
@@ -15,9 +15,17 @@ from mmengine.logging import MMLogger, print_log
 from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError, WeightsError
+from mmsigma.models.trunks.base import Trunk
+from mmsigma.models.trunks.block import PROMPTS, USUAL, Block
+from mmsigma.models.trunks.residual_steps import Names
+from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.weights import loading as weight_files
 
 Arch = str | Path | dict[str, Any]
+Convert = Callable[[dict[str, Tensor], str], None]
+
+# What most of mmpretrain's models call the parts of their blocks.
+BLOCK = Names(norms=('ln1', 'ln2'), mlp='ffn')
 
 # The family that runs a class of mmpretrain's.
 FAMILIES = {
@@ -45,14 +53,125 @@ _PREFIX = 'backbone.'
 _COMPUTED = ('relative_position_index', 'relative_coords_table', 'freqs_cos', 'freqs_sin')
 
 
+class MMPretrainTrunk(Trunk):
+    """A backbone of mmpretrain's.
+
+    Args:
+        arch: A name of mmpretrain's ``arch_zoo``, such as ``'base'``, a dict that upstream takes
+            in its place, or the path of an mmpretrain config (``.py``) whose ``model.backbone`` is
+            built.
+        weights: A local mmpretrain checkpoint (with or without ``backbone.`` before its keys), or
+            ``'random'``.
+        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
+        model_args: Further arguments of the model, e.g. ``dict(img_size=518, patch_size=14)``.
+
+    Raises:
+        InvalidSettingError: mmpretrain refuses ``arch`` or ``model_args``, or the config builds
+            another backbone.
+        WeightsError: The weights cannot be read or loaded.
+
+    Attributes:
+        upstream: mmpretrain's name of the class.
+        left_out: Prefixes of keys of weights that the trunk has no place for.
+    """
+
+    builds_without_values = False
+    provides = USUAL
+    upstream: ClassVar[str]
+    left_out: ClassVar[tuple[str, ...]]
+
+    def _build(
+        self,
+        arguments: dict[str, Any],
+        weights: str,
+        state: dict[str, Tensor] | None,
+        mode: str,
+        dtype: str,
+        **fixed: Any,
+    ) -> None:
+        """Build the backbone with what the family fixes, and load what :func:`read` found."""
+        model = create(self.upstream, arguments, **fixed)
+        load(model, state, weights, self.left_out, *self.converts(model))
+        super().__init__(model, label(model, arguments), state is not None, mode, dtype)
+        self.patch = model.patch_embed.projection.stride[0]
+
+    def converts(self, model: Any) -> list[Convert]:
+        """What brings weights of another image size into the model's shapes; see :func:`load`."""
+        return [model._prepare_pos_embed]
+
+
+class PlainMMPretrainTrunk(MMPretrainTrunk):
+    """A plain transformer of mmpretrain's with a class token and a final norm.
+
+    Args:
+        arch, weights, mode, dtype, model_args: See :class:`MMPretrainTrunk`.
+        final_norm: Whether output maps pass the model's final norm; None: as upstream or the config
+            has it.
+    """
+
+    left_out: ClassVar[tuple[str, ...]] = ('ln2.',)
+    normed: ClassVar[bool] = True  # what upstream's class does unless it is told
+    names: ClassVar[Names] = BLOCK
+
+    def __init__(
+        self,
+        arch: Arch,
+        weights: str,
+        mode: str = 'eval',
+        dtype: str = 'float32',
+        final_norm: bool | None = None,
+        model_args: dict[str, Any] | None = None,
+    ) -> None:
+        arguments = settings(self.upstream, arch, model_args)
+        state = read(self.upstream, weights)
+        own = arguments.pop('final_norm', self.normed)
+        self.final_norm = own if final_norm is None else final_norm
+        # Built wherever the weights have it, so that the fingerprint is the same without.
+        built = self.final_norm or (own if state is None else 'ln1.weight' in state)
+        self._build(arguments, weights, state, mode, dtype, out_type='featmap', final_norm=built)
+        if built and not self.final_norm:
+            del self.model.ln1
+        self.has_class_token = self.model.cls_token is not None
+
+    def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
+        """Patch, class token and position embedding; see :meth:`Trunk.embed`."""
+        model = self.model
+        tokens, (height, width) = model.patch_embed(images.to(self.dtype))
+        if model.cls_token is not None:
+            tokens = torch.cat((model.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        if model.pos_embed is not None:
+            tokens = tokens + model.resize_pos_embed(
+                model.pos_embed,
+                model.patch_resolution,
+                (height, width),
+                mode=model.interpolate_mode,
+                num_extra_tokens=model.num_extra_tokens,
+            )
+        layout = TokenLayout(height, width, model.num_extra_tokens, self.has_class_token)
+        return model.pre_norm(model.drop_after_pos(tokens)), TokenState(layout)
+
+    def blocks(self) -> list[Block]:
+        """The encoder layers; see :meth:`Trunk.blocks`."""
+        facts: Any = {'stride': self.patch, 'prompts': PROMPTS in self.provides}
+        return [
+            self.names.block(b, self.model.embed_dims, partial(self.attend, b, i), **facts)
+            for i, b in enumerate(self.model.layers)
+        ]
+
+    @staticmethod
+    def attend(layer: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
+        """Attention of the layer with this index; ``(B, N, C)`` as ``x``."""
+        return layer.attn(x)
+
+    def norm(self, tokens: Tensor, index: int) -> Tensor:
+        """The final norm; see :meth:`Trunk.norm`."""
+        return self.model.ln1(tokens) if self.final_norm else tokens
+
+
 def settings(name: str, arch: Arch, model_args: dict[str, Any] | None) -> dict[str, Any]:
     """The arguments of an mmpretrain backbone.
 
-    Args:
-        name: Upstream's class.
-        arch: A name or a dict that upstream takes as ``arch``, or the path of an mmpretrain config
-            file (``.py``), of which ``model.backbone`` is read.
-        model_args: The user's further arguments; they win over the config's.
+    ``model_args`` win over the config's; for the rest see :class:`MMPretrainTrunk`.
 
     Raises:
         InvalidSettingError: The config has no such backbone, or ``model_args`` has an argument that
@@ -104,12 +223,7 @@ def _from_config(name: str, path: str) -> dict[str, Any]:
 
 
 def create(name: str, arguments: dict[str, Any], **fixed: Any) -> Any:
-    """An mmpretrain backbone, its weights not yet initialised.
-
-    Args:
-        name: Upstream's class.
-        arguments: From :func:`settings`.
-        fixed: What the family sets.
+    """An mmpretrain backbone, its weights not yet initialised, with what the family fixes.
 
     Raises:
         InvalidSettingError: mmpretrain refuses the arguments.
@@ -119,32 +233,18 @@ def create(name: str, arguments: dict[str, Any], **fixed: Any) -> Any:
 
     cls = getattr(mmpretrain.models, name)
     try:
-        return cls(**arguments, **fixed)
+        model = cls(**arguments, **fixed)
     except (TypeError, ValueError, AssertionError, LookupError) as error:
         others = {key: value for key, value in arguments.items() if key != 'arch'}
         raise InvalidSettingError(
             f'mmpretrain cannot build {name}(arch={arguments.get("arch")!r}) with '
             f'model_args={others}: {error}.'
         ) from error
-
-
-def final_norm(
-    arguments: dict[str, Any], given: bool | None, default: bool, state: dict[str, Tensor] | None
-) -> tuple[bool, bool]:
-    """Whether output maps pass the final norm, and whether the model must be built with one.
-
-    It is built wherever the weights have it, so that the fingerprint is the same without; the
-    family drops it after. Takes ``final_norm`` out of the arguments.
-
-    Args:
-        arguments: From :func:`settings`.
-        given: What the user says; None: as upstream or the config has it.
-        default: What upstream's class has.
-        state: From :func:`read`.
-    """
-    own = arguments.pop('final_norm', default)
-    normed = own if given is None else given
-    return normed, normed or (own if state is None else 'ln1.weight' in state)
+    for module in model.modules():
+        # FFNs shall return their branch; AdapterBank adds the identity, as it does for all.
+        if hasattr(module, 'add_identity'):
+            module.add_identity = False
+    return model
 
 
 def label(model: Any, arguments: dict[str, Any]) -> str:
@@ -159,10 +259,6 @@ def label(model: Any, arguments: dict[str, Any]) -> str:
 
 def read(name: str, weights: str) -> dict[str, Tensor] | None:
     """The backbone's tensors in a checkpoint of mmpretrain's; None for random weights.
-
-    Args:
-        name: Upstream's class.
-        weights: A local file, its keys with or without ``backbone.``, or ``'random'``.
 
     Raises:
         WeightsError: The file cannot be read.
@@ -194,7 +290,7 @@ def load(
     state: dict[str, Tensor] | None,
     source: str,
     ignored: Sequence[str],
-    *converts: Callable[[dict[str, Tensor], str], None],
+    *converts: Convert,
 ) -> None:
     """Load what :func:`read` found, strictly; without it, initialise as upstream does.
 
@@ -202,7 +298,7 @@ def load(
         model: The backbone.
         state: Its tensors, or None.
         source: Where they come from, for messages.
-        ignored: Prefixes of keys that upstream has but the trunk leaves out.
+        ignored: The family's ``left_out``.
         converts: Called as ``convert(state, '')``; each edits the tensors in place, as mmpretrain's
             own loading does: for another image size, from an older version.
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -12,19 +11,27 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mmsigma.errors import InvalidInputError
-from mmsigma.models.trunks import mmpretrain_models, swin_prompts
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import AttentionStep, Block, MLPStep
-from mmsigma.models.trunks.mmpretrain_models import Arch
-from mmsigma.models.trunks.swin_prompts import Form, cosine, dot_product
+from mmsigma.models.trunks import swin_prompts
+from mmsigma.models.trunks.block import CALLED, DIVIDED, PRE_NORM, PROMPTS, Block, layer
+from mmsigma.models.trunks.mmpretrain_models import (
+    Arch,
+    Convert,
+    MMPretrainTrunk,
+    read,
+    resize_table,
+    settings,
+)
+from mmsigma.models.trunks.residual_steps import Body, Names
+from mmsigma.models.trunks.swin_prompts import PROMPTED_V2, Form, cosine, dot_product, merged
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 _TABLE = 'relative_position_bias_table'
+_BLOCK = Names(mlp='ffn')
 
 
 @TRUNKS.register_module()
-class MMPretrainSwin(Trunk):
+class MMPretrainSwin(MMPretrainTrunk):
     """An ``mmpretrain.models.SwinTransformer``.
 
     Upstream merges patches between stages; that is the enter step of a stage's first block.
@@ -35,25 +42,15 @@ class MMPretrainSwin(Trunk):
     a map is no larger than one, and cannot take smaller maps.
 
     Args:
-        arch: A name of mmpretrain's ``arch_zoo`` (``'tiny'``, ``'small'``, ``'base'``,
-            ``'large'``), a dict that upstream takes, or the path of an mmpretrain config (``.py``)
-            whose ``model.backbone`` is built.
-        weights: A local mmpretrain checkpoint (with or without ``backbone.`` before its keys), or
-            ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
+        arch, weights, mode, dtype, model_args: See :class:`MMPretrainTrunk`.
         final_norm: Whether the map of a stage's last block passes the norm that the weights have
             for this stage: classifiers for the last one only, detectors for all.
-        model_args: Further arguments of the model, e.g. ``dict(window_size=12)``.
-
-    Raises:
-        InvalidSettingError: mmpretrain refuses ``arch`` or ``model_args``, or the config builds
-            another backbone.
-        WeightsError: The weights cannot be read or loaded.
     """
 
-    builds_without_values = False
-
     upstream = 'SwinTransformer'
+    left_out = ('mask_token',)
+    provides = frozenset({DIVIDED, PRE_NORM, PROMPTS, CALLED, *layer('attn.w_msa.qkv')})
+    _post_norm = False
 
     def __init__(
         self,
@@ -64,29 +61,22 @@ class MMPretrainSwin(Trunk):
         final_norm: bool = True,
         model_args: dict[str, Any] | None = None,
     ) -> None:
-        settings = mmpretrain_models.settings(self.upstream, arch, model_args)
-        settings = {'pad_small_map': True, **settings}
-        state = mmpretrain_models.read(self.upstream, weights)
-        built = settings.get('arch')
+        arguments = {'pad_small_map': True, **settings(self.upstream, arch, model_args)}
+        state = read(self.upstream, weights)
+        built = arguments.get('arch')
         last = len(built.get('depths', ()) if isinstance(built, dict) else range(4)) - 1
         if state is not None:  # the norm had no number before upstream's version 2
             state = {re.sub(r'^norm\.', f'norm{last}.', k): v for k, v in state.items()}
         normed = [i for i in range(last + 1) if state and f'norm{i}.weight' in state]
         if not normed and (final_norm or state is None):
             normed = [last]
-        model = mmpretrain_models.create(self.upstream, settings, out_indices=normed)
-        # FFNs shall return their branch; AdapterBank adds the identity, as it does for all.
-        for module in model.modules():
-            if hasattr(module, 'add_identity'):
-                module.add_identity = False
-        converts = [partial(_convert, model)]
-        if model.use_abs_pos_embed:
-            converts.append(model._prepare_abs_pos_embed)
-        mmpretrain_models.load(model, state, weights, ('mask_token',), *converts)
-        name = mmpretrain_models.label(model, settings)
-        super().__init__(model, name, state is not None, mode, dtype)
-        self.patch = model.patch_embed.projection.stride[0]
+        self._build(arguments, weights, state, mode, dtype, out_indices=normed)
         self._keep_norms(normed if final_norm else [])
+
+    def converts(self, model: Any) -> list[Convert]:
+        """Tables and masks of windows, too; see :meth:`MMPretrainTrunk.converts`."""
+        absolute = [model._prepare_abs_pos_embed] if model.use_abs_pos_embed else []
+        return [partial(_convert, model), *absolute]
 
     def _keep_norms(self, stages: Collection[int]) -> None:
         for stage in self.model.out_indices:
@@ -141,11 +131,17 @@ class MMPretrainSwin(Trunk):
             if merge is not None:
                 stride *= merge.sampler.stride[0]
             for block in stage.blocks:
-                enter = partial(_enter, extra, merge) if extra or merge else None
-                width, norms = block.attn.w_msa.embed_dims, self._norms(block)
-                steps = self._steps(block)
                 found.append(
-                    Block(block, width, *steps, index, stride, norms, prompts, enter=enter)
+                    _BLOCK.block(
+                        block,
+                        block.attn.w_msa.embed_dims,
+                        self._body(block.attn),
+                        post_norm=self._post_norm,
+                        stage=index,
+                        stride=stride,
+                        prompts=prompts,
+                        enter=partial(_enter, extra, merge) if extra or merge else None,
+                    )
                 )
                 merge = None
                 extra = block.norm3 if getattr(block, 'extra_norm', False) else None
@@ -179,31 +175,8 @@ class MMPretrainSwin(Trunk):
         """What merges patches in front of each stage, or None."""
         return [None, *(stage.downsample for stage in self.model.stages[:-1])]
 
-    def _steps(self, block: Any) -> tuple[AttentionStep, MLPStep]:
-        return partial(_attention, block), partial(_mlp, block)
-
-    def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
-        return block.norm1, block.norm2
-
-
-@TRUNKS.register_module()
-class MMPretrainSwinV2(MMPretrainSwin):
-    """An ``mmpretrain.models.SwinTransformerV2``; for the rest see :class:`MMPretrainSwin`.
-
-    The norm that huge and giant models have behind every sixth block is part of the enter step of
-    the next block, and of the map where that block is an output.
-    """
-
-    upstream = 'SwinTransformerV2'
-
-    def _merges(self) -> list[Any]:
-        return [stage.downsample for stage in self.model.stages]
-
-    def _steps(self, block: Any) -> tuple[AttentionStep, MLPStep]:
-        return partial(_post_attention, block), partial(_post_mlp, block)
-
-    def _norms(self, block: Any) -> tuple[nn.Module, nn.Module] | None:
-        return None  # they are behind the branches
+    def _body(self, attention: Any) -> Body:
+        return partial(_windows, attention)
 
 
 def _convert(model: Any, state: dict[str, Tensor], prefix: str) -> None:
@@ -215,29 +188,16 @@ def _convert(model: Any, state: dict[str, Tensor], prefix: str) -> None:
             continue
         window = model.get_submodule(key.removesuffix(f'.{_TABLE}')).window_size
         side = (round(len(state[key]) ** 0.5) + 1) // 2
-        state[key] = mmpretrain_models.resize_table(state[key], (side, side), window)
+        state[key] = resize_table(state[key], (side, side), window)
 
 
 def _enter(
-    extra: nn.Module | None, merge: nn.Module | None, x: Tensor, state: TokenState
+    extra: nn.Module | None, merge: Any, x: Tensor, state: TokenState
 ) -> tuple[Tensor, TokenState]:
-    """Tokens as they come to a block: normed where the one before asks it, merged.
-
-    A prompt merges with copies of itself.
-    """
+    """Tokens as they come to a block: normed where the one before asks it, merged."""
     if extra is not None:
         x = extra(x)
-    if merge is not None:
-        upstream: Any = merge
-        prompts, tokens = state.layout.split(x)
-        x, grid = upstream(tokens, (state.layout.height, state.layout.width))
-        if state.layout.prefix:
-            patch = upstream.sampler.kernel_size
-            copies = prompts.flatten(0, 1)[:, None].expand(-1, patch[0] * patch[1], -1)
-            merged = upstream(copies.contiguous(), patch)[0]
-            x = torch.cat((merged.reshape(len(x), state.layout.prefix, -1), x), dim=1)
-        state = replace(state, layout=replace(state.layout, height=grid[0], width=grid[1]))
-    return x, state
+    return (x, state) if merge is None else merged(merge, merge.sampler.kernel_size, x, state)
 
 
 def _prompted_windows(attention: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
@@ -281,17 +241,20 @@ def _cosine_windows(attention: Any, x: Tensor, state: TokenState) -> Tensor:
         return functional_call(attention, exact, (x.float(), grid)).to(x.dtype)
 
 
-def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
-    return x, _windows(block.attn, block.norm1(x), state), state
+@TRUNKS.register_module()
+class MMPretrainSwinV2(MMPretrainSwin):
+    """An ``mmpretrain.models.SwinTransformerV2``; for the rest see :class:`MMPretrainSwin`.
 
+    The norm that huge and giant models have behind every sixth block is part of the enter step of
+    the next block, and of the map where that block is an output.
+    """
 
-def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.ffn(block.norm2(x))
+    upstream = 'SwinTransformerV2'
+    provides = PROMPTED_V2
+    _post_norm = True
 
+    def _merges(self) -> list[Any]:
+        return [stage.downsample for stage in self.model.stages]
 
-def _post_attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
-    return x, block.norm1(_cosine_windows(block.attn, x, state)), state
-
-
-def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.norm2(block.ffn(x))
+    def _body(self, attention: Any) -> Body:
+        return partial(_cosine_windows, attention)

@@ -11,20 +11,49 @@ VPT's release is remembered, not verified; what it leaves open is this project's
 - The mask of shifted windows hides no prompt and nothing from a prompt.
 - Every window gives its own outputs for the prompts; their mean goes on. Windows are those of one
   image, the ones that upstream fills up with zeros included.
-- Where patches merge, a prompt merges with copies of itself: see the trunks' ``enter`` steps.
+- Where patches merge, a prompt merges with copies of itself: see :func:`merged`.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmsigma.models.trunks.block import DIVIDED, PROMPTS
+from mmsigma.models.trunks.tokens import TokenState
+
 # Queries, scaled, keys and values (B, n, heads, N, c), and biases (heads, N, N).
 Heads = tuple[Tensor, Tensor, Tensor, Tensor]
 Form = Callable[[Any, Tensor, int], Heads]
+Grid = tuple[int, int]
+
+# What Swin V2 provides: it norms behind its branches, and reads the weight of its qkv layer.
+PROMPTED_V2 = frozenset({DIVIDED, PROMPTS})
+
+
+def merged(
+    merge: Callable[[Tensor, Grid], tuple[Tensor, Grid]], patch: Grid, x: Tensor, state: TokenState
+) -> tuple[Tensor, TokenState]:
+    """Tokens ``(B, P + hw, C)`` behind patch merging, and what they stand for.
+
+    Args:
+        merge: ``(tokens (B, hw, C), (h, w)) -> tokens, grid``, upstream's.
+        patch: Rows and columns that become one.
+        x: The tokens.
+        state: What they stand for before.
+    """
+    layout = state.layout
+    prompts, tokens = layout.split(x)
+    tokens, grid = merge(tokens, (layout.height, layout.width))
+    if layout.prefix:
+        copies = prompts.flatten(0, 1)[:, None].expand(-1, patch[0] * patch[1], -1)
+        alone = merge(copies.contiguous(), patch)[0].reshape(len(x), layout.prefix, -1)
+        tokens = torch.cat((alone, tokens), dim=1)
+    return tokens, replace(state, layout=replace(layout, height=grid[0], width=grid[1]))
 
 
 def attend(

@@ -1,5 +1,6 @@
 """timm's BEiT and BEiT v2: plain transformers with a relative position bias in every block."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,12 +10,11 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_rel import resize_rel_pos_bias_table
 from timm.models.beit import Beit, gen_relative_position_index
 from timm.models.beit import Block as UpstreamBlock
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.block import CALLED, USUAL, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
@@ -23,7 +23,7 @@ _EXTRA = 3  # entries of a table for class to token, token to class, class to cl
 
 
 @TRUNKS.register_module()
-class TimmBEiT(Trunk):
+class TimmBEiT(timm_models.NormedTimmTrunk):
     """A ``timm.models.Beit`` (Bao et al., arXiv 2106.08254; Peng et al., arXiv 2208.06366).
 
     On a grid other than the native one the tables of relative positions are resampled as BEiT's
@@ -31,48 +31,37 @@ class TimmBEiT(Trunk):
     (full fine-tuning) give the size of the training images as ``model_args=dict(img_size=...)``.
 
     Args:
-        model_name: timm's name, e.g. ``beitv2_base_patch16_224``.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
-        final_norm: Whether output maps pass the model's final norm, if it has one (released models
-            norm after pooling instead).
-        model_args: Further arguments of the timm model, e.g. ``dict(img_size=(224, 308))``.
+        model_name: E.g. ``beitv2_base_patch16_224``; most models norm after pooling alone.
+        weights, mode, dtype, final_norm, model_args: See :class:`NormedTimmTrunk`.
 
     Raises:
-        UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, timm refuses ``model_args``, or the
-            blocks share one table.
-        WeightsError: The weights cannot be had, read or loaded.
+        InvalidSettingError: The blocks share one table.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool = True,
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        model = timm_models.create(model_name, model_args)
-        known = (Beit, UpstreamBlock)
-        timm_models.require(model, model_name, 'TimmBEiT', known, getattr(model, 'blocks', ()))
+    classes = (Beit, UpstreamBlock)
+    left_out = timm_models.HEAD
+
+    has_class_token = True
+    # The last grid's tables with the ones that they were resampled from.
+    _resampled: tuple[Grid, Tensor, Tensor] | None = None
+
+    @classmethod
+    def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
+        """Attention with biases reads the weight of its layer; see :meth:`Trunk.provided`."""
+        biased = (config.get('model_args') or {}).get('qkv_bias', True)
+        return USUAL - ({CALLED} if biased else set())
+
+    def cut(self, model: Any, model_name: str) -> str:
+        """Cut the head."""
         if model.rel_pos_bias is not None:
             raise InvalidSettingError(
-                f'{model_name!r} with model_args={model_args} shares one relative position bias '
-                'among its blocks, which TimmBEiT does not run. Leave use_shared_rel_pos_bias out.'
+                f'{model_name!r} with use_shared_rel_pos_bias=True shares one relative position '
+                'bias among its blocks, which TimmBEiT does not run. Leave it out.'
             )
         timm_models.cut_head(model)
-        loaded = timm_models.load(model, model_name, weights, model_args, timm_models.HEAD)
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
-        if not final_norm:
-            self.model.norm = nn.Identity()
         model.patch_embed.strict_img_size = False
-        self.patch = model.patch_embed.patch_size[0]
         self.native: Grid = tuple(model.patch_embed.grid_size)
-        self.has_class_token = True
-        # The last grid's tables with the ones that they were resampled from.
-        self._resampled: tuple[Grid, Tensor, Tensor] | None = None
+        return ''
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patches and class token; relative position biases are shared with the blocks."""
@@ -126,37 +115,20 @@ class TimmBEiT(Trunk):
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
-        width = self.model.embed_dim
+        name, width = timm_models.EVA_BLOCK, self.model.embed_dim
         return [
-            Block(
-                b,
-                width,
-                partial(_attention, b, i),
-                partial(_mlp, b),
-                stride=self.patch,
-                norms=(b.norm1, b.norm2),
-            )
+            name.block(b, width, partial(_attend, b, i), stride=self.patch)
             for i, b in enumerate(self.model.blocks)
         ]
-
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """The final norm; see :meth:`Trunk.norm`."""
-        return self.model.norm(tokens)
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:
     return first.dtype == second.dtype and first.device == second.device and first.equal(second)
 
 
-def _attention(
-    block: Any, index: int, x: Tensor, state: TokenState
-) -> tuple[Tensor, Tensor, TokenState]:
-    y = block.norm1(x)
+def _attend(block: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
     native = state.shared is None
-    branch = block.attn(y) if native else _biased(block.attn, y, state.shared[index])
-    if block.gamma_1 is not None:
-        branch = block.gamma_1 * branch
-    return x, block.drop_path1(branch), state
+    return block.attn(x) if native else _biased(block.attn, x, state.shared[index])
 
 
 def _biased(attention: Any, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -181,10 +153,3 @@ def _qkv(attention: Any, x: Tensor) -> Tensor:
     if attention.qkv_bias_separate:
         return attention.qkv(x) + bias
     return F.linear(x, attention.qkv.weight, bias)
-
-
-def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    branch = block.mlp(block.norm2(x))
-    if block.gamma_2 is not None:
-        branch = block.gamma_2 * branch
-    return block.drop_path2(branch)

@@ -1,23 +1,30 @@
 """timm's EVA family: DINOv3, EVA-02, Perception Encoder, all with rotary embeddings."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import torch
 from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmsigma.models.trunks import timm_models, windows
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import AttentionStep, Block, MLPStep
+from mmsigma.models.trunks.block import CALLED, PRE_NORM, Block, layer
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.models.trunks.windows import Region
 from mmsigma.registry import TRUNKS
 
+# By timm's names: models with a layer each for queries, keys and values, and models whose queries
+# and values have biases beside that of their one layer.
+_SPLIT = re.compile(r'eva02_(base|large)_|.*_sapiens2$')
+_BIASED = re.compile(
+    r'eva|.*_qkvb$|vit_(small|base|large)_\w*lingbot$|vit_(tiny|base|medium|betwixt)_\w*rope_reg'
+)
+
 
 @TRUNKS.register_module()
-class TimmEVA(Trunk):
+class TimmEVA(timm_models.WindowedTimmTrunk):
     """A ``timm.models.Eva``: DINOv3 (Siméoni et al., 2025), EVA-02 (Fang et al., 2023), PE and kin.
 
     Rotary embeddings follow the grid of each image; absolute ones, where the model has them, are
@@ -25,45 +32,26 @@ class TimmEVA(Trunk):
     trunk's mode is ``train``.
 
     Args:
-        model_name: timm's name, e.g. ``vit_small_patch16_dinov3``, ``eva02_base_patch14_224``.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
-        final_norm: Whether output maps pass the model's final norm, if it has one.
-        model_args: Further arguments of the timm model, e.g. ``dict(img_size=224)``.
-        window, global_blocks: Attention inside windows; see :class:`TimmViT`. Tokens keep the
-            rotary embedding of their place in the image.
-
-    Raises:
-        UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, timm refuses ``model_args``, a window
-            below one token, or global blocks that the model does not have.
-        WeightsError: The weights cannot be had, read or loaded.
+        model_name: E.g. ``vit_small_patch16_dinov3``, ``eva02_base_patch14_224``.
+        weights, mode, dtype, final_norm, model_args, window, global_blocks: See
+            :class:`WindowedTimmTrunk`; in windows, tokens keep the rotary embedding of their place
+            in the image.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool = True,
-        model_args: dict[str, Any] | None = None,
-        window: int | None = None,
-        global_blocks: int | Sequence[int] | None = None,
-    ) -> None:
-        model = timm_models.create(model_name, model_args, dynamic_img_size=True)
-        known = (Eva, EvaBlock, EvaBlockPostNorm)
-        timm_models.require(model, model_name, 'TimmEVA', known, getattr(model, 'blocks', ()))
-        sides, windowed = windows.plan(window, global_blocks, len(model.blocks))
-        timm_models.cut_head(model)
-        loaded = timm_models.load(model, model_name, weights, model_args, timm_models.HEAD)
-        name = f'timm/{model_name}' + (f'?{windowed}' if windowed else '')
-        super().__init__(model, name, loaded, mode, dtype)
-        self.windows = sides
-        if not final_norm:
-            self.model.norm = nn.Identity()
-        self.patch = model.patch_embed.patch_size[0]
-        self.has_class_token = model.cls_token is not None
+    classes = (Eva, EvaBlock, EvaBlockPostNorm)
+
+    @classmethod
+    def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
+        """Told by timm's name and ``model_args``; see :meth:`Trunk.provided`."""
+        name, args = config['model_name'].partition('.')[0], config.get('model_args') or {}
+        lacks: set[str] = set()
+        if args.get('use_post_norm', 'enormous' in name):
+            lacks.add(PRE_NORM)
+        if not args.get('qkv_fused', not _SPLIT.match(name)):
+            lacks |= layer('attn.qkv')
+        elif _BIASED.match(name) and args.get('qkv_bias', True):
+            lacks.add(CALLED)
+        return cls.provides - lacks
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch, prefix and position embedding; the rotary one is shared by the blocks."""
@@ -77,33 +65,18 @@ class TimmEVA(Trunk):
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
-        width, mixed = self.model.embed_dim, self.model.rope_mixed
+        mixed = self.model.rope_mixed  # then every block has a rotary embedding of its own
         return [
-            # With mixed frequencies every block has a rotary embedding of its own.
-            Block(
+            timm_models.EVA_BLOCK.block(
                 b,
-                width,
-                *_steps(b, index if mixed else None, side),
+                self.model.embed_dim,
+                partial(_attend, b, index if mixed else None, side),
+                post_norm=isinstance(b, EvaBlockPostNorm),
                 stride=self.patch,
-                norms=_norms(b),
                 prompts=True,
             )
             for index, (b, side) in enumerate(zip(self.model.blocks, self.windows, strict=True))
         ]
-
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """The final norm; see :meth:`Trunk.norm`."""
-        return self.model.norm(tokens)
-
-
-def _steps(block: Any, own: int | None, side: int | None) -> tuple[AttentionStep, MLPStep]:
-    if isinstance(block, EvaBlockPostNorm):
-        return partial(_post_attention, block, own, side), partial(_post_mlp, block)
-    return partial(_attention, block, own, side), partial(_mlp, block)
-
-
-def _norms(block: Any) -> tuple[nn.Module, nn.Module] | None:
-    return None if isinstance(block, EvaBlockPostNorm) else (block.norm1, block.norm2)
 
 
 def _rope(block: Any, state: TokenState, own: int | None, batch: int, region: Region | None) -> Any:
@@ -133,29 +106,3 @@ def _attend(block: Any, own: int | None, side: int | None, x: Tensor, state: Tok
         return block.attn(tokens, rope=_rope(block, state, own, len(tokens), region))
 
     return windows.attend(attention, x, state.layout, side)
-
-
-def _attention(
-    block: Any, own: int | None, side: int | None, x: Tensor, state: TokenState
-) -> tuple[Tensor, Tensor, TokenState]:
-    branch = _attend(block, own, side, block.norm1(x), state)
-    if block.gamma_1 is not None:
-        branch = block.gamma_1 * branch
-    return x, block.drop_path1(branch), state
-
-
-def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    branch = block.mlp(block.norm2(x))
-    if block.gamma_2 is not None:
-        branch = block.gamma_2 * branch
-    return block.drop_path2(branch)
-
-
-def _post_attention(
-    block: Any, own: int | None, side: int | None, x: Tensor, state: TokenState
-) -> tuple[Tensor, Tensor, TokenState]:
-    return x, block.drop_path1(block.norm1(_attend(block, own, side, x, state))), state
-
-
-def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.drop_path2(block.norm2(block.mlp(x)))

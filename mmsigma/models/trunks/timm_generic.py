@@ -5,10 +5,9 @@ model once. Adapters hook onto whole blocks, so ``after_block`` is the only posi
 """
 
 import inspect
-import itertools
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidInputError, InvalidSettingError
 from mmsigma.models.execution.activation_checkpointing import checkpointed
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.block import CALLED, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
@@ -54,7 +52,7 @@ class _Found:
 
 
 @TRUNKS.register_module()
-class TimmGeneric(Trunk):
+class TimmGeneric(timm_models.TimmTrunk):
     """A timm model that no family here serves, e.g. ConvNeXt, MViTv2, PVTv2, XCiT or MaxViT.
 
     It needs ``blocks``, ``stages`` or ``layers`` and ``forward_intermediates``. Blocks run whole:
@@ -62,18 +60,16 @@ class TimmGeneric(Trunk):
     only name blocks that end one of its levels.
 
     Args:
-        model_name: timm's name.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
+        model_name, weights, mode, dtype, model_args: See :class:`TimmTrunk`.
         final_norm: ``norm`` of timm's ``forward_intermediates``; most of these models ignore it.
-        model_args: Further arguments of the timm model.
 
     Raises:
-        UnknownNameError: timm has no such model.
         InvalidSettingError: The model has no blocks or no intermediate maps, or a norm is asked of
             it that it does not have.
-        WeightsError: The weights cannot be had, read or loaded.
     """
+
+    left_out = ()
+    provides = frozenset({CALLED})
 
     def __init__(
         self,
@@ -87,18 +83,25 @@ class TimmGeneric(Trunk):
         with torch.device('meta'):
             shapes: Any = timm_models.create(model_name, model_args)
             accepted = inspect.signature(type(shapes).__init__).parameters
-            any_size = {k: v for k, v in _ANY_SIZE.items() if k in accepted}
-            shapes = timm_models.create(model_name, model_args, **any_size)
+            self.arguments = {k: v for k, v in _ANY_SIZE.items() if k in accepted}
+            shapes = timm_models.create(model_name, model_args, **self.arguments)
         self.final_norm = final_norm
-        found = _find(shapes, model_name, model_args, final_norm)
-        model = timm_models.create(model_name, model_args, **any_size)
-        loaded = timm_models.load(model, model_name, weights, model_args, ())
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
-        self.final_norm = final_norm
-        self._found = found
-        strides = sorted({block.stride for block in found})
-        self._stages = [strides.index(block.stride) for block in found]
-        self.patch, self._multiple = strides[0], strides[-1]
+        self._found = _find(shapes, model_name, model_args, final_norm)
+        strides = sorted({block.stride for block in self._found})
+        self._stages = [strides.index(block.stride) for block in self._found]
+        self._first, self._multiple = strides[0], strides[-1]
+        super().__init__(model_name, weights, mode, dtype, model_args)
+
+    def cut(self, model: Any, model_name: str) -> str:
+        """Nothing: the model runs as a whole."""
+        return ''
+
+    def patch_of(self, model: Any) -> int:
+        """The stride of the first level, in pixels."""
+        return self._first
+
+    def _require(self, model: Any, model_name: str) -> None:
+        """Whatever :func:`_find` found blocks in will do."""
 
     @property
     def multiple(self) -> int:
@@ -126,10 +129,6 @@ class TimmGeneric(Trunk):
         """Not to be had: the model runs as a whole, see :meth:`maps`."""
         raise InvalidSettingError(f'{self.name} runs as a whole: it has no embedding of its own.')
 
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """Nothing: timm norms its maps itself, see :meth:`maps`."""
-        return tokens
-
     def maps(
         self, images: Tensor, adapters: 'AdapterBank', outputs: Collection[int]
     ) -> list[Tensor]:
@@ -146,7 +145,7 @@ class TimmGeneric(Trunk):
                 if adapters.with_cp:
                     hooks.enter_context(_checkpointing(block, hook, adapters, index))
                 elif str(index) in adapters.at:
-                    hooks.enter_context(_Hooked(block.register_forward_hook(hook)))
+                    hooks.callback(block.register_forward_hook(hook).remove)
             try:
                 return self.model.forward_intermediates(
                     images.to(self.dtype),
@@ -159,14 +158,6 @@ class TimmGeneric(Trunk):
                     f'{self.name} cannot run images of {size[0]} x {size[1]} pixels: {error}. '
                     f'Build it for that size: model_args=dict(img_size={size}).'
                 ) from error
-
-
-class _Hooked(ExitStack):
-    """Removes a hook at the end."""
-
-    def __init__(self, handle: Any) -> None:
-        super().__init__()
-        self.callback(handle.remove)
 
 
 @contextmanager
@@ -264,7 +255,7 @@ def _find(
     with ExitStack() as hooks, torch.no_grad():
         for path in paths:
             handle = model.get_submodule(path).register_forward_hook(note(path))
-            hooks.enter_context(_Hooked(handle))
+            hooks.callback(handle.remove)
         try:
             maps = model.eval().forward_intermediates(
                 torch.empty(1, 3, side, side, device='meta'), norm=norm, intermediates_only=True
@@ -306,16 +297,8 @@ def _read(
 def _with_levels(blocks: list[_Found], levels: list[tuple[int, ...]], side: int) -> list[_Found]:
     """The blocks, with the level that each is the last block of."""
     if len(blocks) == len(levels):
-        ends = dict(zip(range(len(blocks)), itertools.count(), strict=False))
-    else:
-        shapes = [(channels, side // height) for channels, height, _ in levels]
-        ends = {}
-        for index, block in enumerate(blocks):
-            shape = (block.width, block.stride)
-            last = all((b.width, b.stride) != shape for b in blocks[index + 1 :])
-            if last and shape in shapes:
-                ends[index] = shapes.index(shape)
-    return [
-        _Found(b.path, b.form, b.width, b.stride, b.prefix, ends.get(i))
-        for i, b in enumerate(blocks)
-    ]
+        return [replace(block, level=index) for index, block in enumerate(blocks)]
+    of_shape = {(levels[i][0], side // levels[i][1]): i for i in reversed(range(len(levels)))}
+    last = {(block.width, block.stride): index for index, block in enumerate(blocks)}
+    ends = {index: of_shape[shape] for shape, index in last.items() if shape in of_shape}
+    return [replace(block, level=ends.get(index)) for index, block in enumerate(blocks)]

@@ -8,18 +8,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers.pos_embed import resample_abs_pos_embed
-from timm.models.hiera import Hiera, Reroll, Unroll
-from torch import Tensor, nn
+from timm.models.hiera import Hiera, HieraBlock, Reroll, Unroll
+from torch import Tensor
 
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.block import PRE_NORM, USUAL, Block, MLPStep
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 
 @TRUNKS.register_module()
-class TimmHiera(Trunk):
+class TimmHiera(timm_models.TimmTrunk):
     """A ``timm.models.Hiera`` for images, run at any size.
 
     Upstream keeps tokens in the order of mask units, so that pooling and windows are views. Between
@@ -29,31 +28,17 @@ class TimmHiera(Trunk):
     its ``abswin`` models (Bolya et al., arXiv 2311.05613). There is no final norm.
 
     Args:
-        model_name: timm's name, e.g. ``hiera_tiny_224``.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
-        model_args: Further arguments of the timm model, e.g. ``dict(drop_path_rate=0.1)``.
-
-    Raises:
-        UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
-        WeightsError: The weights cannot be had, read or loaded.
+        model_name: E.g. ``hiera_tiny_224``.
+        weights, mode, dtype, model_args: See :class:`TimmTrunk`.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        model = timm_models.create(model_name, model_args)
-        timm_models.require(model, model_name, 'TimmHiera', (Hiera,), ())
-        model.head = nn.Identity()  # its norm is the classifier's; upstream's maps never pass it
-        loaded = timm_models.load(model, model_name, weights, model_args, ('head.',))
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
-        self.patch = model.patch_stride[0]
+    # The head that is cut has the classifier's norm; upstream's maps never pass it.
+    classes = (Hiera, HieraBlock)
+    provides = USUAL - {PRE_NORM}
+
+    def patch_of(self, model: Any) -> int:
+        """Side of a token at the embedding, in pixels."""
+        return model.patch_stride[0]
 
     @property
     def multiple(self) -> int:
@@ -82,14 +67,11 @@ class TimmHiera(Trunk):
             stage = sum(end < index for end in model.stage_ends)
             if block.attn.q_stride > 1:
                 stride *= model.q_stride[0]
-            steps = partial(_attention, block, index), partial(_mlp, block, index)
+            mlp = timm_models.SCALED_BLOCK.mlp_step(block)
+            steps = partial(_attention, block, index), partial(_mlp, mlp, index)
             norms = None if block.do_expand else (block.norm1, block.norm2)
             found.append(Block(block, block.dim_out, *steps, stage, stride, norms))
         return found
-
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """Nothing: upstream's maps pass no norm; see :meth:`Trunk.norm`."""
-        return tokens
 
     def _schedule(self) -> list[tuple[int, ...]]:
         """The strides by which upstream orders tokens into mask units, finest first."""
@@ -141,8 +123,6 @@ def _expand(block: Any, x: Tensor, normed: Tensor) -> Tensor:
     return torch.cat((pooled.amax(dim=1), pooled.mean(dim=1)), dim=-1)
 
 
-def _mlp(block: Any, index: int, x: Tensor, state: TokenState) -> Tensor:
+def _mlp(mlp: MLPStep, index: int, x: Tensor, state: TokenState) -> Tensor:
     # In upstream's order here too: matrix products may round by a row's place in the matrix.
-    x = _unroll(x, state.shared, index)
-    branch = block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-    return _roll(branch, state.shared, index)
+    return _roll(mlp(_unroll(x, state.shared, index), state), state.shared, index)

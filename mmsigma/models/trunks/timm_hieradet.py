@@ -6,49 +6,39 @@ from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
-from timm.models.hieradet_sam2 import HieraDet, window_partition, window_unpartition
-from torch import Tensor, nn
+from timm.models.hieradet_sam2 import (
+    HieraDet,
+    MultiScaleBlock,
+    window_partition,
+    window_unpartition,
+)
+from torch import Tensor
 
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.block import PRE_NORM, USUAL, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 
 @TRUNKS.register_module()
-class TimmHieraDet(Trunk):
+class TimmHieraDet(timm_models.TimmTrunk):
     """A ``timm.models.HieraDet``: four stages of windowed attention, pooled in between.
 
     The first block of a later stage pools its queries and its shortcut, and widens both. There is
     no final norm: maps are what the blocks return.
 
     Args:
-        model_name: timm's name, e.g. ``sam2_hiera_tiny``.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
-        model_args: Further arguments of the timm model, e.g. ``dict(drop_path_rate=0.1)``.
-
-    Raises:
-        UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
-        WeightsError: The weights cannot be had, read or loaded.
+        model_name: E.g. ``sam2_hiera_tiny``.
+        weights, mode, dtype, model_args: See :class:`TimmTrunk`.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        model = timm_models.create(model_name, model_args)
-        timm_models.require(model, model_name, 'TimmHieraDet', (HieraDet,), ())
-        model.head = nn.Identity()  # its norm is the classifier's; upstream's maps never pass it
-        loaded = timm_models.load(model, model_name, weights, model_args, ('head.',))
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
-        self.patch = model.patch_embed.proj.stride[0]
+    # The head that is cut has the classifier's norm; upstream's maps never pass it.
+    classes = (HieraDet, MultiScaleBlock)
+    provides = USUAL - {PRE_NORM}
+
+    def patch_of(self, model: Any) -> int:
+        """Side of a token at the embedding, in pixels."""
+        return model.patch_embed.proj.stride[0]
 
     @property
     def multiple(self) -> int:
@@ -71,15 +61,11 @@ class TimmHieraDet(Trunk):
             stage = sum(end < index for end in self.model.stage_ends)
             if block.q_stride is not None:
                 stride *= block.q_stride[0]
-            steps = partial(_attention, block), partial(_mlp, block)
+            steps = partial(_attention, block), timm_models.SCALED_BLOCK.mlp_step(block)
             same = block.dim == block.dim_out and block.q_stride is None
             norms = (block.norm1, block.norm2) if same else None
             found.append(Block(block, block.dim_out, *steps, stage, stride, norms))
         return found
-
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """Nothing: upstream's maps pass no norm; see :meth:`Trunk.norm`."""
-        return tokens
 
 
 def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
@@ -110,7 +96,3 @@ def _fill(grid: Tensor, window: tuple[int, int]) -> Tensor:
     """``(B, h, w, C)`` with zeros at the right and bottom, to whole windows."""
     height, width = grid.shape[1:3]
     return F.pad(grid, (0, 0, 0, -width % window[1], 0, -height % window[0]))
-
-
-def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))

@@ -14,57 +14,38 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks import timm_models
-from mmsigma.models.trunks.base import Trunk
 from mmsigma.models.trunks.block import Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
-# What upstream has behind its last block; a trunk ends there.
-_BEHIND = ('neck', 'head')
-
 
 @TRUNKS.register_module()
-class TimmSAM(Trunk):
+class TimmSAM(timm_models.TimmTrunk):
     """A ``timm.models.VisionTransformerSAM``: most blocks attend in windows, some to the whole map.
 
     Its position embedding is resampled to the grid of each input, and windows are padded inside the
     blocks, both as upstream does it. It has no final norm: maps are what the blocks return.
 
     Args:
-        model_name: timm's name, e.g. ``samvit_base_patch16``.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
-        model_args: Further arguments of the timm model, e.g. ``dict(drop_path_rate=0.1)``.
+        model_name: E.g. ``samvit_base_patch16``.
+        weights, mode, dtype, model_args: See :class:`TimmTrunk`.
 
     Raises:
-        UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, has rotary embeddings, which upstream
-            ties to one image size, or timm refuses ``model_args``.
-        WeightsError: The weights cannot be had, read or loaded.
+        InvalidSettingError: The model has rotary embeddings, which upstream ties to one image size.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        model = timm_models.create(model_name, model_args)
-        known = (VisionTransformerSAM, UpstreamBlock)
-        timm_models.require(model, model_name, 'TimmSAM', known, getattr(model, 'blocks', ()))
+    classes = (VisionTransformerSAM, UpstreamBlock)
+    left_out = ('neck.', 'head.')
+
+    def cut(self, model: Any, model_name: str) -> str:
+        """Cut what upstream has behind its last block."""
         if model.rope_global is not None:
             raise InvalidSettingError(
                 f'TimmSAM cannot run {model_name!r} with use_rope=True: timm prepares its rotary '
                 'embeddings for one image size. No published weights have them; leave it out.'
             )
-        for name in _BEHIND:
-            setattr(model, name, nn.Identity())
-        ignored = tuple(f'{name}.' for name in _BEHIND)
-        loaded = timm_models.load(model, model_name, weights, model_args, ignored)
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
-        self.patch = model.patch_embed.patch_size[0]
+        model.neck = nn.Identity()
+        return super().cut(model, model_name)
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch and position embedding; see :meth:`Trunk.embed`."""
@@ -79,22 +60,12 @@ class TimmSAM(Trunk):
 
     def blocks(self) -> list[Block]:
         """The transformer blocks; see :meth:`Trunk.blocks`."""
+        mlp = timm_models.SCALED_BLOCK.mlp_step
         width = self.model.embed_dim
         return [
-            Block(
-                b,
-                width,
-                partial(_attention, b),
-                partial(_mlp, b),
-                stride=self.patch,
-                norms=(b.norm1, b.norm2),
-            )
+            Block(b, width, partial(_attention, b), mlp(b), 0, self.patch, (b.norm1, b.norm2))
             for b in self.model.blocks
         ]
-
-    def norm(self, tokens: Tensor, index: int) -> Tensor:
-        """Nothing: this encoder has a neck instead of a final norm; see :meth:`Trunk.norm`."""
-        return tokens
 
 
 def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
@@ -107,7 +78,3 @@ def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor
         windows = block.drop_path1(block.ls1(block.attn(windows)))
         grid = window_unpartition(windows, block.window_size, size, padded)
     return x, grid.flatten(1, 2), state
-
-
-def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.drop_path2(block.ls2(block.mlp(block.norm2(x))))

@@ -1,7 +1,6 @@
 """Swin Transformer (Liu et al., arXiv 2103.14030) and Swin V2 (arXiv 2111.09883) in timm."""
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,15 +12,14 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidInputError
 from mmsigma.models.trunks import swin_prompts, timm_models
-from mmsigma.models.trunks.base import Trunk
-from mmsigma.models.trunks.block import Block
-from mmsigma.models.trunks.swin_prompts import Form, cosine, dot_product
+from mmsigma.models.trunks.block import PROMPTS, USUAL, Block
+from mmsigma.models.trunks.swin_prompts import PROMPTED_V2, Form, cosine, dot_product, merged
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 from mmsigma.registry import TRUNKS
 
 
 @TRUNKS.register_module()
-class TimmSwin(Trunk):
+class TimmSwin(timm_models.NormedTimmTrunk):
     """A ``timm.models.SwinTransformer`` or ``SwinTransformerV2``.
 
     Upstream merges patches at the start of a stage; that is the enter step of the stage's first
@@ -32,39 +30,29 @@ class TimmSwin(Trunk):
     ``model_args=dict(always_partition=True)`` all stages keep their windows and shift them.
 
     Args:
-        model_name: timm's name, e.g. ``swin_tiny_patch4_window7_224``.
-        weights: A local file, ``'hub'`` to download timm's pretrained weights, or ``'random'``.
-        mode, dtype: See :class:`~mmsigma.models.trunks.base.Trunk`.
+        model_name: E.g. ``swin_tiny_patch4_window7_224``.
+        weights, mode, dtype, model_args: See :class:`NormedTimmTrunk`.
         final_norm: Whether the last block's map passes the model's final norm; earlier ones never
             do, since it is the width of the last stage.
-        model_args: Further arguments of the timm model, e.g. ``dict(drop_path_rate=0.2)``.
 
     Raises:
-        UnknownNameError: timm has no such model.
-        InvalidSettingError: The model is of another family, or timm refuses ``model_args``.
-        WeightsError: The weights cannot be had, read or loaded.
         InvalidInputError: At run time, a grid that is no whole windows for Swin V2 in float16.
     """
 
-    def __init__(
-        self,
-        model_name: str,
-        weights: str,
-        mode: str = 'eval',
-        dtype: str = 'float32',
-        final_norm: bool = True,
-        model_args: dict[str, Any] | None = None,
-    ) -> None:
-        # Not strict: the masks of shifted windows are made for the grid of each input.
-        model = timm_models.create(model_name, model_args, strict_img_size=False)
-        timm_models.require(model, model_name, 'TimmSwin', (SwinTransformer, SwinTransformerV2), ())
-        model.head = nn.Identity()
-        loaded = timm_models.load(model, model_name, weights, model_args, ('head.',))
-        super().__init__(model, f'timm/{model_name}', loaded, mode, dtype)
-        if not final_norm:
-            self.model.norm = nn.Identity()
-        self.patch = model.patch_embed.patch_size[0]
-        self.last = sum(len(stage.blocks) for stage in model.layers) - 1
+    classes = (SwinTransformer, SwinTransformerV2)
+    # Not strict: the masks of shifted windows are made for the grid of each input.
+    arguments = {'strict_img_size': False}
+
+    @classmethod
+    def provided(cls, config: Mapping[str, Any]) -> frozenset[str]:
+        """Swin V2 norms behind its branches, and has biases of its own; see :class:`Trunk`."""
+        v2 = config['model_name'].startswith('swinv2')
+        return PROMPTED_V2 if v2 else USUAL | {PROMPTS}
+
+    @property
+    def last(self) -> int:
+        """Index of the last block."""
+        return sum(len(stage.blocks) for stage in self.model.layers) - 1
 
     def embed(self, images: Tensor) -> tuple[Tensor, TokenState]:
         """Patch embedding; see :meth:`Trunk.embed`."""
@@ -77,18 +65,17 @@ class TimmSwin(Trunk):
         """The blocks of all stages; see :meth:`Trunk.blocks`."""
         found = []
         for index, stage in enumerate(self.model.layers):
-            enter = partial(_enter, stage.downsample) if index else None
+            enter = partial(merged, partial(_merge, stage.downsample), (2, 2)) if index else None
             for block in stage.blocks:
                 v2 = isinstance(block, SwinTransformerV2Block)
                 found.append(
-                    Block(
+                    timm_models.BLOCK.block(
                         block,
                         block.dim,
-                        partial(_post_attention if v2 else _attention, block),
-                        partial(_post_mlp if v2 else _mlp, block),
+                        partial(_windows, block, cosine if v2 else dot_product),
+                        post_norm=v2,
                         stage=index,
                         stride=self.patch * 2**index,
-                        norms=None if v2 else (block.norm1, block.norm2),
                         prompts=True,
                         enter=enter,
                     )
@@ -129,21 +116,14 @@ class TimmSwin(Trunk):
                 )
 
 
-def _enter(merge: nn.Module, x: Tensor, state: TokenState) -> tuple[Tensor, TokenState]:
-    """Merge patches; a prompt merges with copies of itself."""
-    prompts, tokens = state.layout.split(x)
-    grid = merge(tokens.unflatten(1, (state.layout.height, state.layout.width)))
-    tokens = grid.flatten(1, 2)
-    if state.layout.prefix:
-        patches = prompts.flatten(0, 1)[:, None, None].expand(-1, 2, 2, -1)
-        prompts = merge(patches).reshape(len(x), state.layout.prefix, -1)
-        tokens = torch.cat((prompts, tokens), dim=1)
-    layout = replace(state.layout, height=grid.shape[1], width=grid.shape[2])
-    return tokens, replace(state, layout=layout)
+def _merge(merge: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Any]:
+    found = merge(tokens.unflatten(1, grid))
+    return found.flatten(1, 2), found.shape[1:3]
 
 
-def _windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) -> Tensor:
-    """Upstream's attention in windows, without norm."""
+def _windows(block: Any, form: Form, x: Tensor, state: TokenState) -> Tensor:
+    """Upstream's attention in windows."""
+    layout = state.layout
     if layout.prefix:
         return _prompted_windows(block, form, x, layout)
     return block._attn(x.unflatten(1, (layout.height, layout.width))).flatten(1, 2)
@@ -160,21 +140,3 @@ def _prompted_windows(block: Any, form: Form, x: Tensor, layout: TokenLayout) ->
     grid, prompts = swin_prompts.attend(block.attn, form, grid, prompts, mask)
     grid = grid[:, : layout.height, : layout.width].roll((down, right), (1, 2))
     return torch.cat((prompts, grid.flatten(1, 2)), dim=1)
-
-
-def _attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
-    branch = _windows(block, dot_product, block.norm1(x), state.layout)
-    return x, block.drop_path1(branch), state
-
-
-def _mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.drop_path2(block.mlp(block.norm2(x)))
-
-
-def _post_attention(block: Any, x: Tensor, state: TokenState) -> tuple[Tensor, Tensor, TokenState]:
-    branch = block.norm1(_windows(block, cosine, x, state.layout))
-    return x, block.drop_path1(branch), state
-
-
-def _post_mlp(block: Any, x: Tensor, state: TokenState) -> Tensor:
-    return block.drop_path2(block.norm2(block.mlp(x)))

@@ -90,7 +90,7 @@ def plan(
                 'side of the windows in tokens, such as window=14, or leave global_blocks out.'
             )
         return [None] * depth, ''
-    if not _is_count(window) or window < 1:
+    if type(window) is not int or window < 1:
         raise InvalidSettingError(
             f'window is the side of an attention window in tokens, a whole number >= 1; given: '
             f'{window!r}. ViTDet takes 14; None is no windows.'
@@ -101,8 +101,8 @@ def plan(
     if isinstance(global_blocks, Sequence):
         if global_blocks:
             chosen = resolve_indices(global_blocks, depth, 'global_blocks')
-    elif _is_count(global_blocks) and 0 <= int(global_blocks) <= depth:
-        count = int(global_blocks)
+    elif type(global_blocks) is int and 0 <= global_blocks <= depth:
+        count = global_blocks
         chosen = tuple(depth * (k + 1) // count - 1 for k in range(count))
     else:
         raise InvalidSettingError(
@@ -151,7 +151,3 @@ def _parts(length: int, side: int) -> Iterator[tuple[int, int, int]]:
         yield 0, whole, side
     if whole < length:
         yield whole, length, length - whole
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,49 +7,28 @@ In our words::
 where ``h`` is what attention or MLP returns, before it is added to the residual.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import (
-    Tuner,
-    check_counts,
-    check_dropout,
-    check_flags,
-    per_stage,
-)
+from mmsigma.models.tuners.base import Counts, Dropout, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
+from mmsigma.models.tuners.layers import Bottleneck
 from mmsigma.registry import TUNERS
 
 POSITIONS = ('after_attention', 'after_mlp')
 
 
-class BottleneckAdapter(nn.Module):
-    """One adapter: the update of the tokens ``(B, N, C)`` where it sits.
+class BottleneckAdapter(Bottleneck):
+    """One adapter."""
 
-    Args:
-        width: C, channels of the trunk.
-        bottleneck: r, channels inside.
-        dropout: Probability of dropping an activated bottleneck feature, in training.
-        zero_init: Whether the update starts at zero.
-    """
-
-    def __init__(self, width: int, bottleneck: int, dropout: float, zero_init: bool) -> None:
-        super().__init__()
-        self.down = nn.Linear(width, bottleneck)
-        self.dropout = nn.Dropout(dropout)
-        self.up = nn.Linear(bottleneck, width)
-        if zero_init:
-            nn.init.zeros_(self.up.weight)
-            nn.init.zeros_(self.up.bias)
-
-    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
-        """The update ``(B, N, C)`` of tokens ``(B, N, C)``, each by itself."""
-        return self.up(self.dropout(F.gelu(self.down(tokens))))
+    def inside(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """Each token by itself; see :class:`Bottleneck`."""
+        return F.gelu(self.down(tokens))
 
 
 @TUNERS.register_module()
@@ -61,31 +40,18 @@ class Adapter(Tuner):
         bottleneck: r, channels inside the adapter: a number, or one per stage.
         dropout: Probability of dropping an activated bottleneck feature, in training.
         zero_init: Whether Up starts at zero, so that the adapted model starts as the trunk.
-
-    Raises:
-        InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
-    unmergeable: ClassVar[str] = 'between Down and Up stands a GELU, so no one linear layer is both'
+    requires = frozenset({DIVIDED})
+    unmergeable = 'between Down and Up stands a GELU, so no one linear layer is both'
 
-    bottleneck: int | Sequence[int] = 64
-    dropout: float = field(default=0.1, metadata={'recorded': False})
-    zero_init: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_counts(self, 'bottleneck')
-        check_dropout(self)
-        check_flags(self, 'zero_init')
+    bottleneck: Counts = 64
+    dropout: Dropout = 0.1
+    zero_init: Flag = True
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
-        """Put one adapter behind each branch of every block.
-
-        Raises:
-            InvalidSettingError: A bottleneck wider than any block, one for each of another number
-                of stages, or undivided blocks.
-        """
-        inner = per_stage(self, 'bottleneck', context.blocks)
+        """Put one adapter behind each branch of every block; see :meth:`Tuner.attach`."""
+        inner = self.per_stage('bottleneck', context.blocks)
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:
                 adapter = BottleneckAdapter(block.width, inner[index], self.dropout, self.zero_init)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -22,13 +21,11 @@ class BitFit(Tuner):
     Swin-B, instead of 0.16 %, count them.
     """
 
+    merges_as_it_is = True
+
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the biases; blocks that never run are frozen again by the backbone."""
         for module in context.trunk.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 if parameter.ndim == 1 and (name == 'bias' or name.endswith('_bias')):
                     yield parameter
-
-    def merge(self, context: InjectionContext) -> dict[str, Any]:
-        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
-        return {'type': 'Frozen'}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import nn
 
@@ -16,7 +15,7 @@ from mmsigma.registry import TUNERS
 class Frozen(Tuner):
     """The trunk stays as it is; only neck and head train."""
 
-    unmergeable: ClassVar[str] = 'it adds nothing to the trunk'
+    unmergeable = 'it adds nothing to the trunk'
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Attach nothing."""

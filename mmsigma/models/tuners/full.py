@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -16,10 +15,8 @@ from mmsigma.registry import TUNERS
 class Full(Tuner):
     """Full fine-tuning: every parameter of the trunk trains, and checkpoints hold all of them."""
 
+    merges_as_it_is = True
+
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the trunk."""
         return context.trunk.parameters()
-
-    def merge(self, context: InjectionContext) -> dict[str, Any]:
-        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
-        return {'type': 'Frozen'}

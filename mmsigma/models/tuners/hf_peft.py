@@ -3,8 +3,7 @@
 LoRA, DoRA, IA3, OFT, VeRA, LN tuning and some thirty more; see peft's own documentation for each.
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
-from mmsigma.models.tuners.base import Tuner
+from mmsigma.models.trunks.block import CALLED
+from mmsigma.models.tuners.base import Tuner, is_factor, is_number
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
@@ -81,6 +81,14 @@ class HFPeft(Tuner):
             self.config = config(**options)
         except (TypeError, ValueError) as error:
             raise InvalidSettingError(f'peft refuses {peft_type} {options}: {error}.') from error
+
+    @classmethod
+    def required(cls, settings: Mapping[str, Any]) -> frozenset[str]:
+        """Each ``qkv`` layer that is named as a target, called; see :meth:`Tuner.required`."""
+        targets = settings.get('target_modules') or ()
+        named = () if isinstance(targets, str) else targets
+        layers = {f'layer {name}' for name in named if name.rpartition('.')[2] == 'qkv'}
+        return frozenset(layers | {CALLED} if layers else ())
 
     def settings(self) -> dict[str, Any]:
         """The type, the options that were given, and LoRA's alpha in any case."""
@@ -211,7 +219,6 @@ def _linears(model: nn.Module) -> str:
 
 def _check(what: str, name: str, value: Any, kind: str) -> None:
     """Check an option of the type ``kind``; peft takes a few that fail late or silently."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
     need, good = '', True
     if name == 'target_modules':
         listed = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
@@ -219,13 +226,13 @@ def _check(what: str, name: str, value: Any, kind: str) -> None:
     elif kind == 'bool':
         need, good = 'True or False', isinstance(value, bool)
     elif 'dropout' in name:
-        need, good = 'a probability in [0, 1)', number and 0 <= value < 1
+        need, good = 'a probability in [0, 1)', is_number(value) and 0 <= value < 1
     elif name.endswith('alpha'):
-        need, good = 'a finite number other than 0', number and bool(value) and math.isfinite(value)
+        need, good = 'a finite number other than 0', is_factor(value)
     elif kind == 'int':
-        need, good = 'a whole number', number and isinstance(value, int)
+        need, good = 'a whole number', type(value) is int
     elif kind == 'float':
-        need, good = 'a finite number', number and math.isfinite(value)
+        need, good = 'a finite number', is_number(value)
     if not good:
         raise InvalidSettingError(f'{what} is {need}; given: {value!r}.')
 

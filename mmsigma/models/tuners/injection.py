@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.models.execution.activation_checkpointing import checkpointed
 from mmsigma.models.execution.compiled import Compiled
-from mmsigma.models.trunks.block import Block
+from mmsigma.models.trunks.block import DIVIDED, PRE_NORM, PROMPTS, Block
 from mmsigma.models.trunks.tokens import TokenLayout, TokenState
 
 POSITIONS = (
@@ -36,6 +36,18 @@ POSITIONS = (
 )
 _PROMPTS = 'prompts'  # no position: what sits there changes the tokens, before the block
 _SHORTHANDS = {'both': ('after_attention', 'after_mlp')}
+# Why a block that does not provide something cannot carry a tuner, and what to do.
+_REASONS = {
+    DIVIDED: 'runs as a whole: it has the position after_block, not {position!r}. '
+    'Use after_block, or a trunk family that divides its blocks.',
+    PROMPTS: 'takes no further tokens: it runs whole, pools them, merges overlapping patches, or '
+    'attends with biases for rows and columns or for each pair of its own tokens. Use a plain '
+    'trunk (TimmViT, TimmEVA, MMPretrainViT) or a Swin (TimmSwin, MMPretrainSwin, '
+    'MMPretrainSwinV2), or another tuner.',
+    PRE_NORM: 'has no norm whose output an adapter at {position!r} could read: it runs whole, '
+    'norms behind its branches, or widens or pools its tokens behind the norm. Use a trunk of '
+    'pre-norm blocks, or a tuner that reads the tokens themselves.',
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,12 +229,8 @@ class InjectionContext:
         Raises:
             InvalidSettingError: The trunk's blocks are undivided and have no such position.
         """
-        if self.blocks[index].attention is None and position != 'after_block':
-            raise InvalidSettingError(
-                f'Block {index} of this trunk is a {type(self.blocks[index].module).__name__}, '
-                f'which runs as a whole: it has the position after_block, not {position!r}. '
-                'Use after_block, or a trunk family that divides its blocks.'
-            )
+        if position != 'after_block':
+            self._require(index, DIVIDED, position)
         self.adapters.put(index, position, adapter)
 
     def put_prompts(self, index: int, prompts: nn.Module) -> None:
@@ -234,15 +242,7 @@ class InjectionContext:
         Raises:
             InvalidSettingError: The block takes no tokens besides the trunk's own.
         """
-        block = self.blocks[index]
-        if not block.prompts:
-            raise InvalidSettingError(
-                f'Block {index} of this trunk, a {type(block.module).__name__}, takes no further '
-                'tokens: it runs whole, pools them, merges overlapping patches, or attends with '
-                'biases for rows and columns or for each pair of its own tokens. Use a plain trunk '
-                '(TimmViT, TimmEVA, MMPretrainViT) or a Swin (TimmSwin, MMPretrainSwin, '
-                'MMPretrainSwinV2), or another tuner.'
-            )
+        self._require(index, PROMPTS)
         self.adapters.put(index, _PROMPTS, prompts)
 
     def put_output_hook(self, layer: nn.Module, name: str, adapter: nn.Module) -> None:
@@ -290,12 +290,18 @@ class InjectionContext:
         Raises:
             InvalidSettingError: The block does not begin its branches so.
         """
+        self._require(index, PRE_NORM, position)
+        norms: Any = self.blocks[index].norms
+        return ModuleReference(norms[position == 'parallel_mlp'])
+
+    def _require(self, index: int, what: str, position: str = '') -> None:
+        """Refuse a block that does not provide what a tuner requires, by its name.
+
+        Raises:
+            InvalidSettingError: It does not; with the reason in :data:`_REASONS`.
+        """
         block = self.blocks[index]
-        if block.norms is None:
-            raise InvalidSettingError(
-                f'Block {index} of this trunk, a {type(block.module).__name__}, has no norm whose '
-                f'output an adapter at {position!r} could read: it runs whole, norms behind its '
-                'branches, or widens or pools its tokens behind the norm. Use a trunk of pre-norm '
-                'blocks, or a tuner that reads the tokens themselves.'
-            )
-        return ModuleReference(block.norms[position == 'parallel_mlp'])
+        if what not in block.provides:
+            reason = _REASONS[what].format(position=position)
+            kind = type(block.module).__name__
+            raise InvalidSettingError(f'Block {index} of this trunk, a {kind}, {reason}')

@@ -15,14 +15,15 @@ width are this project's choice.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import Tuner, check_count, check_fits, check_flags
+from mmsigma.models.tuners.base import Count, Flag, Kind, Tuner, is_count
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
@@ -101,36 +102,25 @@ class LoRand(Tuner):
         bottleneck: Channels inside the adapter; None: half of the block's width.
         zero_init: Whether the update starts at zero. The authors' does not, so the adapted model
             differs from the trunk before the first step.
-
-    Raises:
-        InvalidSettingError: Branches, rank or bottleneck below one.
     """
 
-    branches: int = 2
-    rank: int = 8
-    bottleneck: int | None = None
-    zero_init: bool = False
+    requires = frozenset({DIVIDED})
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_count(self, 'branches', 'rank')
-        check_flags(self, 'zero_init')
-        if self.bottleneck is not None:
-            check_count(self, 'bottleneck')
+    branches: Count = 2
+    rank: Count = 8
+    bottleneck: Annotated[
+        int | None, Kind('must be a whole number >= 1', lambda v: v is None or is_count(v))
+    ] = None
+    zero_init: Flag = False
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
-        """Put one adapter behind each branch of every block.
-
-        Raises:
-            InvalidSettingError: A bottleneck wider than a block, a rank above the bottleneck, or
-                undivided blocks.
-        """
+        """Put one adapter behind each branch of every block; see :meth:`Tuner.attach`."""
         for index, block in enumerate(context.blocks):
             inner = block.width // 2
             if self.bottleneck is not None:
-                check_fits(self, 'bottleneck', block.width)
+                self.check_fits('bottleneck', block.width)
                 inner = self.bottleneck
-            check_fits(self, 'rank', inner, 'its bottleneck')
+            self.check_fits('rank', inner, 'its bottleneck')
             for position in POSITIONS:
                 adapter = LoRandAdapter(
                     block.width, inner, self.branches, self.rank, self.zero_init

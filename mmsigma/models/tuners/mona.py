@@ -14,18 +14,19 @@ second sum into the 1x1 convolution's weight; ``plain`` is the release's order o
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.errors import UnknownNameError, unknown
-from mmsigma.models.ops.depthwise import FORMS, depthwise_conv, mixed, one_kernel
+from mmsigma.models.ops.depthwise import depthwise_conv, mixed, one_kernel
+from mmsigma.models.trunks.block import DIVIDED
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import Tuner, check_count, check_dropout, check_flags, check_widest
+from mmsigma.models.tuners.base import Count, Dropout, Flag, Form, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
+from mmsigma.models.tuners.layers import zero
 from mmsigma.registry import TUNERS
 
 KERNEL_SIZES = (3, 5, 7)
@@ -60,8 +61,7 @@ class MonaAdapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.up = nn.Linear(bottleneck, width)
         if zero_init:
-            nn.init.zeros_(self.up.weight)
-            nn.init.zeros_(self.up.bias)
+            zero(self.up)
 
     def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
         """The update ``(B, N, C)`` of tokens ``(B, N, C)``."""
@@ -92,38 +92,21 @@ class Mona(Tuner):
         zero_init: Whether Up starts at zero. The release's does not, so its adapted model differs
             from the trunk before the first step.
         form: ``fast`` (one convolution) or ``plain`` (the release's three); the same function.
-
-    Raises:
-        UnknownNameError: Another form.
-        InvalidSettingError: A bottleneck below one, or a dropout outside [0, 1).
     """
 
-    unmergeable: ClassVar[str] = 'between Down and Up stand convolutions and a GELU'
+    requires = frozenset({DIVIDED})
+    unmergeable = 'between Down and Up stand convolutions and a GELU'
 
-    bottleneck: int = 64
-    dropout: float = field(default=0.1, metadata={'recorded': False})
-    zero_init: bool = False
-    form: str = field(default='fast', metadata={'recorded': False})
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        if self.form not in FORMS:
-            raise UnknownNameError(unknown('Mona form', self.form, FORMS))
-        check_count(self, 'bottleneck')
-        check_dropout(self)
-        check_flags(self, 'zero_init')
+    bottleneck: Count = 64
+    dropout: Dropout = 0.1
+    zero_init: Flag = False
+    form: Form = 'fast'
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
-        """Put one adapter after each residual of every block.
-
-        Raises:
-            InvalidSettingError: A bottleneck wider than any block, or undivided blocks.
-        """
-        check_widest(self, 'bottleneck', context.blocks)
+        """Put one adapter after each residual of every block; see :meth:`Tuner.attach`."""
+        self.check_widest('bottleneck', context.blocks)
+        given = self.bottleneck, self.dropout, self.zero_init, self.form
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:
-                adapter = MonaAdapter(
-                    block.width, self.bottleneck, self.dropout, self.zero_init, self.form
-                )
-                context.put(index, position, adapter)
+                context.put(index, position, MonaAdapter(block.width, *given))
         return ()

@@ -6,7 +6,6 @@ trunk has, as in the comparisons of Mona (Yin et al., CVPR 2025, arXiv 2408.0834
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -26,6 +25,8 @@ class NormTuning(Tuner):
     ConvNeXt V2 are none.
     """
 
+    merges_as_it_is = True
+
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the norms; those that never run are frozen again by backbone and trunk.
 
@@ -40,7 +41,3 @@ class NormTuning(Tuner):
                 'train. Use another tuner, or Frozen if that is meant.'
             )
         return found
-
-    def merge(self, context: InjectionContext) -> dict[str, Any]:
-        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
-        return {'type': 'Frozen'}

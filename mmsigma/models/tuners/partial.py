@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.models.tuners.base import Tuner, check_count, check_flags
+from mmsigma.models.tuners.base import Count, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import final_norms
 from mmsigma.registry import TUNERS
@@ -26,18 +25,12 @@ class Partial(Tuner):
             (Jia et al., ECCV 2022) trains it, Mona's does not. The default is Mona's, because its
             figures are the ones that dense prediction compares with; on Swin the two differ by
             0.002 % of the trunk.
-
-    Raises:
-        InvalidSettingError: A ``k`` below one.
     """
 
-    k: int = 1
-    final_norm: bool = False
+    merges_as_it_is = True
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_count(self, 'k')
-        check_flags(self, 'final_norm')
+    k: Count = 1
+    final_norm: Flag = False
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Unfreeze the last blocks.
@@ -61,7 +54,3 @@ class Partial(Tuner):
                 )
             found += [p for norm in norms for p in norm.parameters(recurse=False)]
         return found
-
-    def merge(self, context: InjectionContext) -> dict[str, Any]:
-        """Nothing to merge: what trained is the trunk's own, and becomes the trunk."""
-        return {'type': 'Frozen'}

@@ -15,7 +15,7 @@ heads, so that part is left out.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import Tuner, check_count, check_fits, check_flags, check_scale
+from mmsigma.models.tuners.base import Count, Factor, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
+from mmsigma.models.tuners.layers import zero
 from mmsigma.registry import TUNERS
 
 
@@ -43,8 +44,7 @@ class ReinShared(nn.Module):
         self.wf = nn.Linear(width, width)
         self.scale = nn.Parameter(torch.tensor(float(scale)))
         if zero_init:
-            nn.init.zeros_(self.wf.weight)
-            nn.init.zeros_(self.wf.bias)
+            zero(self.wf)
 
 
 class ReinAdapter(nn.Module):
@@ -90,22 +90,18 @@ class Rein(Tuner):
             a little from the trunk before the first step.
 
     Raises:
-        InvalidSettingError: Fewer than two tokens, a rank below one or above the number of tokens,
-            or a scale of zero.
+        InvalidSettingError: Fewer than two tokens, or a rank above their number.
     """
 
-    unmergeable: ClassVar[str] = 'each token weighs the learned tokens by a softmax of its own'
+    unmergeable = 'each token weighs the learned tokens by a softmax of its own'
 
-    tokens: int = 100
-    rank: int = 16
-    scale: float = 0.001
-    zero_init: bool = False
+    tokens: Count = 100
+    rank: Count = 16
+    scale: Factor = 0.001
+    zero_init: Flag = False
 
     def __post_init__(self) -> None:
-        """Check the settings."""
-        check_count(self, 'tokens', 'rank')
-        check_scale(self)
-        check_flags(self, 'zero_init')
+        super().__post_init__()
         if self.tokens < 2:
             raise InvalidSettingError(
                 'Rein tokens must be at least 2, because the first one is a sink; given: 1.'
@@ -117,15 +113,11 @@ class Rein(Tuner):
             )
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
-        """Put one adapter behind every block, and what they share at one place per stage.
-
-        Raises:
-            InvalidSettingError: A rank above a block's width.
-        """
+        """Put one adapter behind every block, and what they share at one place per stage."""
         patch = context.blocks[0].stride
         shared: dict[str, ModuleReference] = {}
         for index, block in enumerate(context.blocks):
-            check_fits(self, 'rank', block.width)
+            self.check_fits('rank', block.width)
             name = f'stage{block.stage}_width{block.width}'
             if name not in shared:
                 module = ReinShared(block.width, self.scale, self.zero_init)

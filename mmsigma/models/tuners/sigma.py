@@ -12,29 +12,32 @@ reconstruction, not the paper's text::
     SM    (gamma, beta) = MLP([GAP(F), Z_class]);  M = (1 + gamma) * F + beta
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
+from mmsigma.errors import InvalidSettingError
 from mmsigma.models.ops import fused
-from mmsigma.models.ops.depthwise import FORMS, depthwise_conv, mixed, one_kernel
-from mmsigma.models.trunks.block import resolve_indices
+from mmsigma.models.ops.depthwise import depthwise_conv, mixed, one_kernel
+from mmsigma.models.trunks.block import DIVIDED, resolve_indices
 from mmsigma.models.trunks.tokens import TokenLayout
 from mmsigma.models.tuners.base import (
+    Choice,
+    Count,
+    Counts,
+    Dropout,
+    Form,
+    Kind,
     Tuner,
-    check_count,
-    check_counts,
-    check_dropout,
-    check_lists,
-    check_scale,
-    per_stage,
+    is_factor,
+    is_list,
 )
 from mmsigma.models.tuners.injection import InjectionContext, resolve_positions
+from mmsigma.models.tuners.layers import zero
 from mmsigma.registry import TUNERS
 
 GATES = ('channel', 'spatial', 'static', 'mean')
@@ -43,9 +46,14 @@ MODULATIONS = ('global', 'none')
 PREFIX_TOKENS = ('share', 'skip')
 
 
-def _zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+_SCALE = Kind(
+    "is a finite number other than 0, or 'learned'", lambda v: v == 'learned' or is_factor(v)
+)
+_LISTED = Kind('is a list', is_list, ' The default is [3, 5, 7].')
+_PLACES = Kind(
+    'is a list', lambda v: isinstance(v, str) or is_list(v), " The default is 'after_block'."
+)
+_BLOCKS = Kind('is a list', lambda v: v is None or is_list(v), ' The default is None.')
 
 
 class ScaleAdaptiveFusion(nn.Module):
@@ -82,7 +90,7 @@ class ScaleAdaptiveFusion(nn.Module):
         elif gate == 'spatial':
             self.gate = nn.Sequential(nn.Linear(width, count))
         if gate in ('channel', 'spatial'):  # every scale counts the same at the start
-            _zero(self.gate[-1])
+            zero(self.gate[-1])
         elif gate == 'static':
             self.logits = nn.Parameter(torch.zeros(count, width))
         self.mix = nn.Linear(width, width)
@@ -159,7 +167,7 @@ class SemanticModulation(nn.Module):
             nn.Linear(hidden, 2 * width),
         )
         # gamma = beta = 0: the modulation starts as the identity.
-        _zero(self.mlp[-1])
+        zero(self.mlp[-1])
 
     def forward(self, fused: Tensor, class_token: Tensor | None) -> tuple[Tensor, Tensor]:
         """``(1 + gamma, beta)``, each ``(B, 1, r)``.
@@ -204,7 +212,7 @@ class SIGMAAdapter(nn.Module):
         )
         self.dropout = nn.Dropout(s.dropout)
         self.up = nn.Linear(bottleneck, width)
-        _zero(self.up)
+        zero(self.up)
         self.scale: nn.Parameter | float = (
             nn.Parameter(torch.ones(width)) if s.scale == 'learned' else float(s.scale)
         )
@@ -269,45 +277,42 @@ class SIGMA(Tuner):
         InvalidSettingError: An even kernel size, a width below one, a dropout outside [0, 1).
     """
 
-    bottleneck: int | Sequence[int] = 64
-    kernel_sizes: Sequence[int] = (3, 5, 7)
-    fusion: str = 'adaptive'
-    gate: str = 'channel'
-    gate_hidden: int = 16
-    modulation: str = 'global'
-    modulation_hidden: int = 48
-    prefix_tokens: str = 'share'
-    scale: float | str = 1.0
-    dropout: float = field(default=0.0, metadata={'recorded': False})
-    position: str | Sequence[str] = 'after_block'
-    blocks: Sequence[int] | None = None
-    form: str = field(default='fast', metadata={'recorded': False})
+    bottleneck: Counts = 64
+    kernel_sizes: Annotated[Sequence[int], _LISTED] = (3, 5, 7)
+    fusion: Annotated[str, Choice(FUSIONS)] = 'adaptive'
+    gate: Annotated[str, Choice(GATES)] = 'channel'
+    gate_hidden: Count = 16
+    modulation: Annotated[str, Choice(MODULATIONS)] = 'global'
+    modulation_hidden: Count = 48
+    prefix_tokens: Annotated[str, Choice(PREFIX_TOKENS)] = 'share'
+    scale: Annotated[float | str, _SCALE] = 1.0
+    dropout: Dropout = 0.0
+    position: Annotated[str | Sequence[str], _PLACES] = 'after_block'
+    blocks: Annotated[Sequence[int] | None, _BLOCKS] = None
+    form: Form = 'fast'
 
     def __post_init__(self) -> None:
-        names = ('fusion', 'gate', 'modulation', 'prefix_tokens', 'form')
-        choices = (FUSIONS, GATES, MODULATIONS, PREFIX_TOKENS, FORMS)
-        for name, known in zip(names, choices, strict=True):
-            if getattr(self, name) not in known:
-                raise UnknownNameError(unknown(f'SIGMA {name}', getattr(self, name), known))
-        check_lists(self, 'kernel_sizes', 'position', 'blocks')
+        super().__post_init__()
         sizes = self.kernel_sizes = tuple(self.kernel_sizes)
         if not sizes or any(type(k) is not int or k < 1 or k % 2 == 0 for k in sizes):
             raise InvalidSettingError(
                 f'SIGMA kernel_sizes must be odd and positive, so that a kernel has a centre; '
                 f'given: {list(sizes)}. The default is [3, 5, 7].'
             )
-        check_counts(self, 'bottleneck')
-        check_count(self, 'gate_hidden', 'modulation_hidden')
-        check_scale(self, 'learned')
-        check_dropout(self)
         self.position = resolve_positions(self.position)
         self.blocks = None if self.blocks is None else tuple(self.blocks)
+
+    @classmethod
+    def required(cls, settings: Mapping[str, Any]) -> frozenset[str]:
+        """Divided blocks, unless adapters sit behind them alone; see :meth:`Tuner.required`."""
+        places = resolve_positions(settings.get('position', cls.position))
+        return frozenset() if places == ('after_block',) else frozenset({DIVIDED})
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put one adapter at every chosen position of every chosen block."""
         depth = len(context.blocks)
         chosen = range(depth) if self.blocks is None else self.blocks
-        inner = per_stage(self, 'bottleneck', context.blocks)
+        inner = self.per_stage('bottleneck', context.blocks)
         for index in resolve_indices(chosen, depth, 'SIGMA blocks'):
             block = context.blocks[index]
             for position in self.position:

@@ -7,16 +7,16 @@ Behind the patch embedding, every Linear layer and every norm of the blocks, and
 Behind a Linear layer, a convolution or a norm this merges into weight and bias.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.models.tuners.base import Tuner
+from mmsigma.models.trunks.block import CALLED
+from mmsigma.models.tuners.base import Kind, Tuner, is_number
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.models.tuners.layers import NORMS, final_norms
 from mmsigma.registry import TUNERS
@@ -52,20 +52,11 @@ class SSF(Tuner):
     Args:
         std: Standard deviation of the initial values; the release starts near the identity, not at
             it.
-
-    Raises:
-        InvalidSettingError: A negative or infinite std, or a trunk that does not call a layer whose
-            output is to be scaled.
     """
 
-    std: float = 0.02
+    requires = frozenset({CALLED})
 
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        std = self.std
-        number = isinstance(std, int | float) and not isinstance(std, bool)
-        if not number or not 0 <= std < math.inf:
-            raise InvalidSettingError(f'SSF std is a finite number >= 0; given: {std!r}.')
+    std: Annotated[float, Kind('is a finite number >= 0', lambda v: is_number(v) and v >= 0)] = 0.02
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put a scale and a shift behind each layer."""

@@ -15,32 +15,21 @@ values, and what becomes of prefix tokens (here each is convolved alone, as Conv
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmsigma.models.trunks.block import DIVIDED, PRE_NORM
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import (
-    Tuner,
-    check_count,
-    check_dropout,
-    check_fits,
-    check_flags,
-    check_scale,
-    check_widest,
-)
+from mmsigma.models.tuners.base import Count, Dropout, Factor, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext, ModuleReference
+from mmsigma.models.tuners.layers import Bottleneck, quick_gelu
 from mmsigma.registry import TUNERS
 
 POSITIONS = ('parallel_attention', 'parallel_mlp')
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """``x * sigmoid(1.702 x)``."""
-    return x * torch.sigmoid(1.702 * x)
 
 
 class Hypernetwork(nn.Sequential):
@@ -59,42 +48,22 @@ class Hypernetwork(nn.Sequential):
             nn.init.zeros_(layer.bias)
 
 
-class VFMAdapterModule(nn.Module):
-    """One bypass: what it adds to the tokens ``(B, N, C)`` beside a branch.
+class VFMAdapterModule(Bottleneck):
+    """One bypass: what it adds to the tokens beside a branch.
 
     Args:
-        width: C, channels of the trunk.
-        bottleneck: r, channels inside.
-        scale: s.
-        dropout: Probability of dropping an activated bottleneck feature, in training.
-        zero_init: Whether the update starts at zero.
         norm: The trunk's norm that the branch begins with.
         hyper: The :class:`Hypernetwork`, shared.
+        given: See :class:`Bottleneck`.
     """
 
-    def __init__(
-        self,
-        width: int,
-        bottleneck: int,
-        scale: float,
-        dropout: float,
-        zero_init: bool,
-        norm: ModuleReference,
-        hyper: ModuleReference,
-    ) -> None:
-        super().__init__()
+    def __init__(self, norm: ModuleReference, hyper: ModuleReference, *given: Any) -> None:
+        super().__init__(*given)
         self.norm = norm
         self.hyper = hyper
-        self.scale = scale
-        self.down = nn.Linear(width, bottleneck)
-        self.dropout = nn.Dropout(dropout)
-        self.up = nn.Linear(bottleneck, width)
-        if zero_init:
-            nn.init.zeros_(self.up.weight)
-            nn.init.zeros_(self.up.bias)
 
-    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
-        """The update ``(B, N, C)`` of tokens ``(B, N, C)``."""
+    def inside(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """Convolved features; see :class:`Bottleneck`."""
         z = quick_gelu(self.down(self.norm(tokens)))
         head, grid = layout.split(z)
         batch, width = len(z), z.shape[-1]
@@ -107,7 +76,7 @@ class VFMAdapterModule(nn.Module):
         c = image.unflatten(1, (batch, width)).squeeze(0).flatten(2).transpose(1, 2)
         if layout.prefix:
             c = torch.cat([head @ kernel[..., 1, 1].transpose(1, 2), c], dim=1)
-        return self.up(self.dropout(quick_gelu(c))) * self.scale
+        return quick_gelu(c)
 
 
 @TUNERS.register_module()
@@ -117,51 +86,32 @@ class VFMAdapter(Tuner):
 
     Args:
         bottleneck: r, channels inside the adapter. With the defaults, 3.05 % of SAM-B.
-        rank: Channels inside the hypernetwork.
+        rank: Channels inside the hypernetwork, no more than r.
         scale: s, a constant factor of the update.
         dropout: Probability of dropping an activated bottleneck feature, in training.
         zero_init: Whether Up starts at zero, so that the adapted model starts as the trunk.
-
-    Raises:
-        InvalidSettingError: A bottleneck or rank below one, a rank above the bottleneck, a scale of
-            zero, or a dropout outside [0, 1).
     """
 
-    unmergeable: ClassVar[str] = 'its kernels are generated anew for each image'
+    requires = frozenset({DIVIDED, PRE_NORM})
+    unmergeable = 'its kernels are generated anew for each image'
 
-    bottleneck: int = 64
-    rank: int = 8
-    scale: float = 1.0
-    dropout: float = field(default=0.1, metadata={'recorded': False})
-    zero_init: bool = True
+    bottleneck: Count = 64
+    rank: Count = 8
+    scale: Factor = 1.0
+    dropout: Dropout = 0.1
+    zero_init: Flag = True
 
     def __post_init__(self) -> None:
-        """Check the settings."""
-        check_count(self, 'bottleneck', 'rank')
-        check_fits(self, 'rank', self.bottleneck, 'its bottleneck')
-        check_scale(self)
-        check_dropout(self)
-        check_flags(self, 'zero_init')
+        super().__post_init__()
+        self.check_fits('rank', self.bottleneck, 'its bottleneck')
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
-        """Put one bypass beside each branch of every block.
-
-        Raises:
-            InvalidSettingError: A bottleneck wider than any block, or blocks that do not begin
-                their branches with a norm.
-        """
+        """Put one bypass beside each branch of every block; see :meth:`Tuner.attach`."""
         hyper = context.share('hyper', Hypernetwork(self.bottleneck, self.rank))
-        check_widest(self, 'bottleneck', context.blocks)
+        self.check_widest('bottleneck', context.blocks)
+        given = self.bottleneck, self.dropout, self.zero_init, self.scale
         for index, block in enumerate(context.blocks):
             for position in POSITIONS:
-                adapter = VFMAdapterModule(
-                    block.width,
-                    self.bottleneck,
-                    self.scale,
-                    self.dropout,
-                    self.zero_init,
-                    context.norm(index, position),
-                    hyper,
-                )
-                context.put(index, position, adapter)
+                norm = context.norm(index, position)
+                context.put(index, position, VFMAdapterModule(norm, hyper, block.width, *given))
         return ()

@@ -14,14 +14,14 @@ range.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mmsigma.models.trunks.block import PROMPTS
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.base import Tuner, check_count, check_dropout, check_flags
+from mmsigma.models.tuners.base import Count, Dropout, Flag, Tuner
 from mmsigma.models.tuners.injection import InjectionContext
 from mmsigma.registry import TUNERS
 
@@ -62,23 +62,14 @@ class VPT(Tuner):
         prompts: p, tokens per block; the paper tries 1 to 200.
         deep: Fresh prompts before every block, instead of before the first alone.
         dropout: Probability of dropping a channel of a prompt, in training.
-
-    Raises:
-        InvalidSettingError: Prompts below one, a dropout outside [0, 1), or a trunk whose blocks
-            take no further tokens.
     """
 
-    unmergeable: ClassVar[str] = 'its prompts are further tokens, which no layer holds'
+    requires = frozenset({PROMPTS})
+    unmergeable = 'its prompts are further tokens, which no layer holds'
 
-    prompts: int = 50
-    deep: bool = True
-    dropout: float = field(default=0.1, metadata={'recorded': False})
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        check_count(self, 'prompts')
-        check_dropout(self)
-        check_flags(self, 'deep')
+    prompts: Count = 50
+    deep: Flag = True
+    dropout: Dropout = 0.1
 
     def attach(self, context: InjectionContext) -> Iterable[nn.Parameter]:
         """Put prompts before the first block, or before each."""

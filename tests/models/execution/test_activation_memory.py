@@ -1,5 +1,6 @@
 """What is kept for the backward pass: nothing that no gradient needs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,11 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from mmsigma.models.adapted_backbone import AdaptedBackbone
-from mmsigma.models.execution.activation_memory import activation_bytes, saved
+from mmsigma.models.execution.activation_memory import activation_bytes
 from tests.tiny import TRUNKS, TUNERS, backbone, carries, images
 
 SPREAD = ['registers', 'dinov3', 'beit', 'swin', 'hiera', 'hieradet', 'convnext']
 SPREAD += ['mmpretrain', 'mmpretrain-swin']
+
+
+def saved(function: Callable[..., Any], *args: Any, but: nn.Module | None = None) -> list[Tensor]:
+    """Tensors that autograd saves in ``function``, each storage once, besides a module's own."""
+    found: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        found[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        out = function(*args)
+    del out
+    own = [] if but is None else [*but.parameters(), *but.buffers()]
+    for tensor in own:
+        found.pop(tensor.untyped_storage().data_ptr(), None)
+    return list(found.values())
 
 
 class Seen(nn.Module):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mmsigma.models.execution.activation_checkpointing import checkpointed
 from mmsigma.models.execution.compiled import Compiled
+from mmsigma.models.ops.depthwise import FORMS
 from mmsigma.models.trunks.tokens import TokenLayout
-from mmsigma.models.tuners.sigma import FORMS, GATES
+from mmsigma.models.tuners.sigma import GATES
 from tests.rounding import DEVICES, Exact, results
 from tests.tiny import TUNERS, backbone, shake
 

@@ -13,7 +13,7 @@ from tests.tiny import backbone, images, shake
 
 
 def make(scale: float = 0.1, dropout: float = 0.1) -> AdaptFormerAdapter:
-    return loops.random(AdaptFormerAdapter(loops.WIDTH, 4, scale, dropout, True))
+    return loops.random(AdaptFormerAdapter(loops.WIDTH, 4, dropout, True, scale))
 
 
 @pytest.mark.parametrize('scale', [0.1, -2])
@@ -55,7 +55,7 @@ def test_one_per_block_on_what_the_mlp_branch_begins_with() -> None:
 
 
 def test_start() -> None:
-    zero, other = (AdaptFormerAdapter(6, 4, 0.1, 0.1, zero_init) for zero_init in (True, False))
+    zero, other = (AdaptFormerAdapter(6, 4, 0.1, zero_init, 0.1) for zero_init in (True, False))
     assert not zero.up.weight.any() and not zero.up.bias.any() and not zero.down.bias.any()
     assert zero.down.weight.any() and other.up.weight.any()
 

@@ -15,7 +15,7 @@ from tests.tiny import TRUNKS, backbone, carries, images, padded, shake
 
 
 def make(scale: float = 1.0, dropout: float = 0.1, zero_init: bool = True) -> ConvpassAdapter:
-    return ConvpassAdapter(loops.WIDTH, 4, scale, dropout, zero_init, loops.norm())
+    return ConvpassAdapter(loops.norm(), loops.WIDTH, 4, dropout, zero_init, scale)
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.3])

@@ -1,11 +1,19 @@
 """Bad settings, and trunks that cannot carry a tuner: what was given, and what to do instead."""
 
+import copy
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 import pytest
+import timm
+import torch
 
 from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError
+from mmsigma.models.trunks.block import CALLED, DIVIDED, PRE_NORM, PROMPTS
+from mmsigma.models.tuners.base import missing
+from mmsigma.models.tuners.injection import AdapterBank, InjectionContext
+from mmsigma.registry import TRUNKS as REGISTRY
 from mmsigma.registry import TUNERS, build
 from tests.sample import sampled
 from tests.tiny import KINDS, REFUSED, TRUNKS, backbone
@@ -135,3 +143,63 @@ def test_refused_with_a_reason(tuner: str, trunk: str) -> None:
     assert type(blocks[0].module).__name__ in message
     reason = 'further tokens' if tuner == 'VPT' else 'norm'
     assert len(TRUNKS[trunk].positions) == 1 or reason in message
+
+
+# --- What is declared ---------------------------------------------------------------------------
+
+LAYERS = {'type': 'HFPeft', 'peft_type': 'LORA', 'r': 4, 'target_modules': ['attn.qkv']}
+
+
+@pytest.mark.parametrize('trunk', TRUNKS)
+def test_declarations_say_what_building_gives(trunk: str) -> None:
+    """Of every tuner, on a tiny trunk of every kind; a final norm is not declared."""
+    config = {**TRUNKS[trunk].config, 'weights': 'random'}
+    built = build(REGISTRY, config)
+    declaring = [config for name, config in SMALL.items() if name != 'Partial-2-norm']
+    for tuner in (*declaring, LAYERS):
+        own = copy.deepcopy(built)
+        context = InjectionContext(own, own.blocks(), own.has_class_token, AdapterBank())
+        try:
+            list(build(TUNERS, tuner).attach(context))
+        except InvalidSettingError as error:
+            message = str(error)
+        else:
+            message = ''
+        assert bool(missing(config, tuner)) == bool(message), (tuner, message)
+
+
+def served() -> Iterator[tuple[str, str]]:
+    """Names of timm's models, and the family that runs models of their file."""
+    files = {}
+    for name, cls in REGISTRY.module_dict.items():
+        for upstream in getattr(cls, 'classes', ()):
+            files[upstream.__module__] = name
+    for name in timm.list_models():
+        family = files.get(timm.models.model_entrypoint(name).__module__)
+        if family is not None:
+            yield name, family
+
+
+@pytest.mark.slow
+def test_declarations_of_all_models_of_timm() -> None:
+    """Cut to a block for each stage, and without values."""
+    short = {'TimmSwin': {'depths': (1, 1, 1, 1)}}
+    short |= {name: {'stages': (1, 1, 1, 1)} for name in ('TimmHiera', 'TimmHieraDet')}
+    seen = set()
+    for name, family in served():
+        config = {'type': family, 'model_name': name, 'weights': 'random'}
+        config['model_args'] = short.get(family, {'depth': 1})
+        try:
+            with torch.device('meta'):
+                own = build(REGISTRY, config)
+        except InvalidSettingError:
+            continue  # blocks of another kind, or more of them
+        seen.add(family)
+        declared, blocks = type(own).provided(config), own.blocks()
+        for what in (DIVIDED, PRE_NORM, PROMPTS):
+            assert all(what in b.provides for b in blocks) == (what in declared), (name, what)
+        called = all(own.calls(path) for path, _ in own.named_modules())
+        assert called == (CALLED in declared), name
+        paths = [path for b in blocks for path, _ in b.module.named_modules()]
+        assert not called or ('attn.qkv' in paths) == ('layer attn.qkv' in declared), name
+    assert len(seen) == 7

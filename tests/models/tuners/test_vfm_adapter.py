@@ -20,8 +20,8 @@ def make(
     scale: float = 1.0, dropout: float = 0.1, zero_init: bool = True
 ) -> tuple[VFMAdapterModule, Hypernetwork]:
     hyper = loops.random(Hypernetwork(BOTTLENECK, RANK))
-    settings = (loops.WIDTH, BOTTLENECK, scale, dropout, zero_init)
-    return VFMAdapterModule(*settings, loops.norm(), ModuleReference(hyper)), hyper
+    settings = (loops.WIDTH, BOTTLENECK, dropout, zero_init, scale)
+    return VFMAdapterModule(loops.norm(), ModuleReference(hyper), *settings), hyper
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.3])

@@ -94,6 +94,8 @@ def _deit3(state: State, model: Any, left_out: list[str]) -> State:
 
 
 _PATCH = r'patch_embed\.proj\.weight'
+_WINDOWS = r'layers\.0\.blocks\.0\.attn\.'
+_TABLE = 'relative_position_bias_table'
 
 LAYOUTS = (
     Layout(
@@ -129,18 +131,16 @@ LAYOUTS = (
     Layout(
         'timm', 'Hiera', ('Hiera',), (_PATCH, r'(blocks\.\d+\.proj\.weight|pos_embed_win)'), _COMMON
     ),
-    *(
-        Layout('timm', family, (timm_class,), (_PATCH, rf'{at}\.{key}'), _COMMON)
-        for family, timm_class, at, key in (
-            ('Swin V2', 'SwinTransformerV2', r'layers\.0\.blocks\.0\.attn', 'logit_scale'),
-            (
-                'Swin',
-                'SwinTransformer',
-                r'layers\.0\.blocks\.0\.attn',
-                'relative_position_bias_table',
-            ),
-            ('BEiT', 'Beit', r'(blocks\.0\.attn|rel_pos_bias)', 'relative_position_bias_table'),
-        )
+    Layout(
+        'timm',
+        'Swin V2',
+        ('SwinTransformerV2',),
+        (_PATCH, rf'{_WINDOWS}logit_scale'),
+        _COMMON,
+    ),
+    Layout('timm', 'Swin', ('SwinTransformer',), (_PATCH, rf'{_WINDOWS}{_TABLE}'), _COMMON),
+    Layout(
+        'timm', 'BEiT', ('Beit',), (_PATCH, rf'(blocks\.0\.attn|rel_pos_bias)\.{_TABLE}'), _COMMON
     ),
     Layout('timm', 'DINOv3', (_EVA,), (_PATCH, r'reg_token', r'blocks\.0\.gamma_1'), _BESIDE),
     Layout('timm', 'EVA', (_EVA,), (_PATCH, r'blocks\.0\.attn\.q_(bias|proj\.weight)'), _BESIDE),

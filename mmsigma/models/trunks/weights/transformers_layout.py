@@ -158,142 +158,119 @@ def _hiera(state: State, model: Any, left_out: list[str]) -> State:
 _PATCH_KEY = r'embeddings\.patch_embeddings\.projection\.weight'
 _CONV_KEY = r'patch_embed\.projection\.weight'
 _LAYER = r'encoder\.layer\.0\.'
+_WINDOWS = r'encoder\.layers\.0\.blocks\.0\.attention\.self\.'
+_LAYER_SCALE = r'\.layer_scale([12])\.lambda1$'
+_REGISTERS = (r'^embeddings\.register_tokens$', 'reg_token')
+_DINOV2_KEYS = (_PATCH_KEY, rf'{_LAYER}layer_scale1\.lambda1')
+_DINOV2 = (
+    *_VIT,
+    _REGISTERS,
+    (_LAYER_SCALE, r'.ls\1.gamma'),
+    (r'\.mlp\.weights_in\.', '.mlp.fc1.'),
+    (r'\.mlp\.weights_out\.', '.mlp.fc2.'),
+)
+_DINOV3 = (
+    (r'^embeddings\.patch_embeddings\.', 'patch_embed.proj.'),
+    (r'^embeddings\.cls_token$', 'cls_token'),
+    _REGISTERS,
+    (r'^(model\.)?layer\.', 'blocks.'),
+    (r'\.attention\.([qkv])_proj\.', r'.attn.\1.'),
+    (r'\.attention\.o_proj\.', '.attn.proj.'),
+    (_LAYER_SCALE, r'.gamma_\1'),
+)
+_DINOV3_KEYS = (r'embeddings\.register_tokens', r'layer\.0\.attention\.q_proj\.weight')
+_BEIT = (
+    *_VIT,
+    (r'\.lambda_([12])$', r'.gamma_\1'),
+    (r'^encoder\.relative_position_bias\.', 'rel_pos_bias.'),
+    (r'\.attention\.attention\.relative_position_bias\.', '.attn.'),
+    (r'^pooler\.layernorm\.', 'fc_norm.'),
+)
+_BEIT_LEFT_OUT = (*_HEADS, r'.*\.relative_position_index$', r'fpn\d\.')
+_CLIP_KEY = r'embeddings\.patch_embedding\.weight'
+_CLIP_LEFT_OUT = (*_HEADS, *_TEXT, r'head\.', r'embeddings\.position_ids$')
+_SAM_KEYS = (_CONV_KEY, r'layers\.0\.attn\.rel_pos_h', r'layers\.0\.layer_norm1\.weight')
+_SAM_NAMES = (
+    (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
+    (r'^layers\.', 'blocks.'),
+    (r'^(blocks\..*)\.layer_norm([12])\.', r'\1.norm\2.'),
+    (r'\.mlp\.lin([12])\.', r'.mlp.fc\1.'),
+    (r'^neck\.conv1\.', 'neck.0.'),
+    (r'^neck\.layer_norm1\.', 'neck.1.'),
+    (r'^neck\.conv2\.', 'neck.2.'),
+    (r'^neck\.layer_norm2\.', 'neck.3.'),
+)
+_SAM2_KEYS = (_CONV_KEY, r'pos_embed_window', r'blocks\.0\.mlp\.proj_in\.weight')
+_SAM2 = (
+    (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
+    (r'\.layer_norm([12])\.', r'.norm\1.'),
+    (r'\.mlp\.proj_in\.', '.mlp.fc1.'),
+    (r'\.mlp\.proj_out\.', '.mlp.fc2.'),
+)
+_HIERA_LEFT_OUT = (*_HEADS, r'multiscale_fusion\.', r'hidden_states_norms\.')
+_HIERA = (
+    *_EMBEDDINGS,
+    (r'\.layernorm_before\.', '.norm1.'),
+    (r'\.layernorm_after\.', '.norm2.'),
+    (r'^pooler\.layernorm\.', 'norm.'),
+)
+
+
+def _of(
+    timm_class: str,
+    family: str,
+    keys: tuple[str, ...],
+    renames: tuple[tuple[str, str], ...],
+    left_out: tuple[str, ...] = _HEADS,
+    finish: Any = _fuse,
+) -> Layout:
+    return Layout('transformers', family, (timm_class,), keys, left_out, renames, finish)
+
 
 LAYOUTS = (
-    Layout(
-        'transformers',
-        'DINOv3',
-        ('Eva',),
-        (r'embeddings\.register_tokens', r'layer\.0\.attention\.q_proj\.weight'),
-        _HEADS,
-        (
-            (r'^embeddings\.patch_embeddings\.', 'patch_embed.proj.'),
-            (r'^embeddings\.cls_token$', 'cls_token'),
-            (r'^embeddings\.register_tokens$', 'reg_token'),
-            (r'^(model\.)?layer\.', 'blocks.'),
-            (r'\.attention\.([qkv])_proj\.', r'.attn.\1.'),
-            (r'\.attention\.o_proj\.', '.attn.proj.'),
-            (r'\.layer_scale([12])\.lambda1$', r'.gamma_\1'),
-        ),
-        _dinov3,
+    _of('Eva', 'DINOv3', _DINOV3_KEYS, _DINOV3, finish=_dinov3),
+    _of(
+        'VisionTransformer',
+        'DINOv2 with registers',
+        (*_DINOV2_KEYS, r'embeddings\.register_tokens'),
+        _DINOV2,
+        finish=_registers,
+    ),
+    _of('VisionTransformer', 'DINOv2', _DINOV2_KEYS, _DINOV2),
+    _of('Beit', 'BEiT', (_PATCH_KEY, rf'{_LAYER}lambda_1'), _BEIT, _BEIT_LEFT_OUT),
+    _of(
+        'VisionTransformer', 'ViT or MAE', (_PATCH_KEY, rf'{_LAYER}layernorm_before\.weight'), _VIT
+    ),
+    _of(
+        'SwinTransformerV2',
+        'Swin V2',
+        (_PATCH_KEY, rf'{_WINDOWS}logit_scale'),
+        _SWIN,
+        _SWIN_LEFT_OUT,
+    ),
+    _of(
+        'SwinTransformer',
+        'Swin',
+        (_PATCH_KEY, rf'{_WINDOWS}relative_position_bias_table'),
+        _SWIN,
+        _SWIN_LEFT_OUT,
     ),
     *(
-        Layout(
-            'transformers',
-            family,
-            ('VisionTransformer',),
-            (_PATCH_KEY, rf'{_LAYER}layer_scale1\.lambda1', *keys),
-            _HEADS,
-            (
-                *_VIT,
-                (r'^embeddings\.register_tokens$', 'reg_token'),
-                (r'\.layer_scale([12])\.lambda1$', r'.ls\1.gamma'),
-                (r'\.mlp\.weights_in\.', '.mlp.fc1.'),
-                (r'\.mlp\.weights_out\.', '.mlp.fc2.'),
-            ),
-            finish,
-        )
-        for family, keys, finish in (
-            ('DINOv2 with registers', (r'embeddings\.register_tokens',), _registers),
-            ('DINOv2', (), _fuse),
-        )
-    ),
-    Layout(
-        'transformers',
-        'BEiT',
-        ('Beit',),
-        (_PATCH_KEY, rf'{_LAYER}lambda_1'),
-        (*_HEADS, r'.*\.relative_position_index$', r'fpn\d\.'),
-        (
-            *_VIT,
-            (r'\.lambda_([12])$', r'.gamma_\1'),
-            (r'^encoder\.relative_position_bias\.', 'rel_pos_bias.'),
-            (r'\.attention\.attention\.relative_position_bias\.', '.attn.'),
-            (r'^pooler\.layernorm\.', 'fc_norm.'),
-        ),
-        _fuse,
-    ),
-    Layout(
-        'transformers',
-        'ViT or MAE',
-        ('VisionTransformer',),
-        (_PATCH_KEY, rf'{_LAYER}layernorm_before\.weight'),
-        _HEADS,
-        _VIT,
-        _fuse,
-    ),
-    *(
-        Layout(
-            'transformers',
-            family,
-            (timm_class,),
-            (_PATCH_KEY, rf'encoder\.layers\.0\.blocks\.0\.attention\.self\.{key}'),
-            _SWIN_LEFT_OUT,
-            _SWIN,
-            _fuse,
-        )
-        for family, timm_class, key in (
-            ('Swin V2', 'SwinTransformerV2', 'logit_scale'),
-            ('Swin', 'SwinTransformer', 'relative_position_bias_table'),
-        )
-    ),
-    *(
-        Layout(
-            'transformers',
-            family,
-            ('VisionTransformer',),
-            (r'embeddings\.patch_embedding\.weight', key),
-            (*_HEADS, *_TEXT, r'head\.', r'embeddings\.position_ids$'),
-            _CLIP,
-            _clip,
-        )
+        _of('VisionTransformer', family, (_CLIP_KEY, key), _CLIP, _CLIP_LEFT_OUT, _clip)
         for family, key in (
             ('CLIP', r'vision_model\.pre_layrnorm\.weight'),
             ('SigLIP', r'vision_model\.post_layernorm\.weight'),
         )
     ),
-    Layout(
-        'transformers',
-        'SAM',
-        ('VisionTransformerSAM',),
-        (_CONV_KEY, r'layers\.0\.attn\.rel_pos_h', r'layers\.0\.layer_norm1\.weight'),
-        _SAM[1:],  # of timm's model, the neck is a part
-        (
-            (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
-            (r'^layers\.', 'blocks.'),
-            (r'^(blocks\..*)\.layer_norm([12])\.', r'\1.norm\2.'),
-            (r'\.mlp\.lin([12])\.', r'.mlp.fc\1.'),
-            (r'^neck\.conv1\.', 'neck.0.'),
-            (r'^neck\.layer_norm1\.', 'neck.1.'),
-            (r'^neck\.conv2\.', 'neck.2.'),
-            (r'^neck\.layer_norm2\.', 'neck.3.'),
-        ),
-    ),
-    Layout(
-        'transformers',
-        'SAM 2',
-        ('HieraDet',),
-        (_CONV_KEY, r'pos_embed_window', r'blocks\.0\.mlp\.proj_in\.weight'),
-        _SAM,
-        (
-            (r'^patch_embed\.projection\.', 'patch_embed.proj.'),
-            (r'\.layer_norm([12])\.', r'.norm\1.'),
-            (r'\.mlp\.proj_in\.', '.mlp.fc1.'),
-            (r'\.mlp\.proj_out\.', '.mlp.fc2.'),
-        ),
-    ),
-    Layout(
-        'transformers',
+    # Of timm's SAM, the neck is a part.
+    _of('VisionTransformerSAM', 'SAM', _SAM_KEYS, _SAM_NAMES, _SAM[1:], None),
+    _of('HieraDet', 'SAM 2', _SAM2_KEYS, _SAM2, _SAM, None),
+    _of(
         'Hiera',
-        ('Hiera',),
+        'Hiera',
         (_PATCH_KEY, r'encoder\.stages\.0\.layers\.0\.attn\.qkv\.weight'),
-        (*_HEADS, r'multiscale_fusion\.', r'hidden_states_norms\.'),
-        (
-            *_EMBEDDINGS,
-            (r'\.layernorm_before\.', '.norm1.'),
-            (r'\.layernorm_after\.', '.norm2.'),
-            (r'^pooler\.layernorm\.', 'norm.'),
-        ),
+        _HIERA,
+        _HIERA_LEFT_OUT,
         _hiera,
     ),
 )
