@@ -212,6 +212,8 @@ def train(
     Returns:
         What a signal left open, empty if there was none.
     """
+    # Here, not in the threads of runs: a fork would keep the lock of what another one imports.
+    import mmsigma.engine.hooks.atomic_checkpoint  # noqa: F401
     from mmsigma.experiments.live import Board
     from mmsigma.experiments.schedule import Schedule
 

@@ -147,7 +147,7 @@ class Job:
 
     def _status(self, process: subprocess.Popen) -> int | None:
         """Exit status, or None; and, where the system tells, peak resident bytes."""
-        if not hasattr(os, 'wait4') or sys.platform != 'linux':  # elsewhere the unit is another
+        if process.returncode is not None or sys.platform != 'linux':  # elsewhere other units
             return process.poll()
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if not pid:

@@ -77,7 +77,7 @@ class Comparison:
             ``mean``, and ``low`` and ``high`` of the 95 % interval by Student's t distribution, by
             method and trunk, of those that share at least two seeds.
         """
-        from scipy.stats import t
+        from scipy.stats import t  # type: ignore[import-untyped]
 
         column = f'final {metric.name}'
         others = self.runs[self.runs.method != REFERENCE]
