@@ -54,10 +54,21 @@ DEMO = [
     'nilearn>=0.11,<0.15',
     'onnx>=1.17,<2',
 ]
+# Grids of runs: tables and plots of their records.
+EXPERIMENTS = [
+    'adjustText>=1.4,<2',
+    'jinja2>=3.1,<4',
+    'matplotlib>=3.8,<4',
+    'pandas>=2.2,<4',
+    'rich>=13,<16',
+    'scipy>=1.13,<2',
+    'tabulate>=0.9,<0.11',
+]
 PEFT = ['peft>=0.17,<0.20']
 # Each version is made for one of torch; this one for 2.11.
 INT8 = ['torchao>=0.17,<0.18']
 TESTS = [
+    *EXPERIMENTS,
     *INT8,
     *PEFT,
     'onnx>=1.17,<2',
@@ -118,6 +129,7 @@ setup(
         'int8': INT8,
         'peft': PEFT,
         'demo': DEMO,
+        'experiments': EXPERIMENTS,
         'tests': TESTS,
         'dev': DEV,
     },

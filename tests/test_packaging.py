@@ -121,7 +121,7 @@ def test_models_of_the_index_exist():
 
 def test_extras(setup_arguments):
     extras = setup_arguments['extras_require']
-    assert set(extras) == {'openmmlab', 'int8', 'peft', 'demo', 'tests', 'dev'}
+    assert set(extras) == {'openmmlab', 'int8', 'peft', 'demo', 'experiments', 'tests', 'dev'}
     assert set(extras['tests']) <= set(extras['dev'])
     # Other versions of the forks have not been tried, and mmcv is compiled for one of them.
     assert all('==' in requirement for requirement in extras['openmmlab'])

@@ -8,8 +8,8 @@ import pytest
 import table
 from mmengine.config import Config
 
-from mmsigma.config import combinations, recipe
-from mmsigma.experiments import formats, grid, pages, published, setting, tables
+from mmsigma.config import combinations, recipe, setting
+from mmsigma.experiments import formats, grid, pages, published, tables
 from tests.fixtures import ROOT
 from tests.sample import sampled
 
@@ -42,9 +42,9 @@ def test_the_command_gives_the_table(
     monkeypatch.chdir(ROOT)
     args = table.parse_args(words)
     assert ROOT / args.write == page
-    _, _, sheet = table.contents(args, tables.load(args.records))
+    _, made = table.contents(args, tables.load(args.records))
     tool = ' '.join(['tools/table.py', *args.records])
-    again = pages.fill(page.read_text(), tool, formats.write(sheet).strip())
+    again = pages.fill(page.read_text(), tool, formats.markdown(made).strip())
     assert again == page.read_text()
 
 
@@ -76,7 +76,7 @@ def settings_of_leaves(trunk: str, folder: Path) -> dict[tuple[str, str], tuple[
 def test_published_figures_have_leaves_to_stand_beside(trunk: str, tmp_path: Path) -> None:
     """A figure whose trunk, head or data are called otherwise than a run's would never be shown."""
     known = recipe.parsed(BASE / f'trunks/{trunk}.py').trunk.model_name
-    groups = [g for g in FIGURES.groups if known in published.names(g['trunk'])]
+    groups = [g for g in FIGURES if known in published.names(g['trunk'])]
     assert groups
     composed = settings_of_leaves(trunk, tmp_path)
     for group in groups:
@@ -85,7 +85,7 @@ def test_published_figures_have_leaves_to_stand_beside(trunk: str, tmp_path: Pat
                 (benchmark, method, trunk, head)
                 for (benchmark, head), (folder, about) in composed.items()
                 if group['metric'] in METRICS[folder]
-                and FIGURES.find({'setting': about, 'method': method}, group['metric'])
+                and published.find(FIGURES, {'setting': about, 'method': method}, group['metric'])
             ]
             assert fitting
             names = combinations.names(BASE, fitting[0][0], method, trunk, fitting[0][3])
@@ -94,4 +94,4 @@ def test_published_figures_have_leaves_to_stand_beside(trunk: str, tmp_path: Pat
 
 def test_every_group_of_published_figures_is_of_a_trunk_above() -> None:
     files = {recipe.parsed(BASE / f'trunks/{name}.py').trunk.model_name for name in TRUNKS}
-    assert all(files & set(published.names(group['trunk'])) for group in FIGURES.groups)
+    assert all(files & set(published.names(group['trunk'])) for group in FIGURES)

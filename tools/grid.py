@@ -12,11 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
-
-import report
 
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.engine import launch
@@ -27,10 +23,7 @@ from mmsigma.errors import (
     UnknownNameError,
     unknown,
 )
-from mmsigma.experiments import grid, halving, progress, records, slurm
-from mmsigma.experiments.jobs import Job
-from mmsigma.experiments.live import STATES, Board, Row
-from mmsigma.experiments.schedule import Schedule
+from mmsigma.experiments import devices, grid, halving, logs, records, slurm
 
 TRAIN = Path(__file__).parent / 'train.py'
 
@@ -70,9 +63,8 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--dry-run', action='store_true', help='list the runs and their state')
     parser.add_argument(
-        '--report', metavar='HTML', help='write the report of tools/report.py when the grid ends'
+        '--markdown', metavar='PAGE', help='write the report of tools/report.py when the grid ends'
     )
-    parser.add_argument('--markdown', metavar='PAGE', help="and that report's Markdown page")
     args = parser.parse_args()
     for name in ('jobs', 'processes', 'checkpoint_interval', 'until'):
         value = getattr(args, name)
@@ -81,114 +73,54 @@ def parse_args() -> argparse.Namespace:
             parser.error(f'{option} must be at least 1; given: {value}')
     if args.processes and args.launcher == 'none':
         parser.error('--processes needs --launcher pytorch, or slurm')
-    if (args.report or args.markdown) and args.launcher == 'slurm':
+    if args.markdown and args.launcher == 'slurm':
         parser.error('a script for sbatch runs nothing yet: write the report by tools/report.py')
+    args.name = Path(args.grid).stem
+    args.records = Path(args.records or Path('results') / args.name)
+    args.work_dir = Path(args.work_dir or Path('work_dirs') / args.name)
     return args
 
 
 def main() -> None:
     args = parse_args()
-    name = Path(args.grid).stem
-    folder, work_dir = folders(args)
-    devices = read_devices(args)
-    processes = args.processes or (max(1, len(devices)) if args.launcher == 'pytorch' else 1)
+    gpus = devices.read(args.devices, args.launcher)
+    together = args.launcher == 'pytorch'
+    args.processes = args.processes or (len(gpus) if together else 0) or 1
+    args.groups = [','.join(gpus)] if gpus and together else gpus
 
     whole, metric = grid.read(args.grid)
     runs = chosen(whole, args.run)
     if args.until:
         halving.check(runs, args.until)
-    runs, left = halving.apply(whole, runs, work_dir, metric, args.halve)
+    runs, left = halving.apply(whole, runs, args.work_dir, metric, args.halve)
     print(*left, sep='\n', end='\n' if left else '')
-    states = {run.name: state(run, folder) for run in runs}
-    open_runs = [run for run in runs if states[run.name] == 'open']
+    states = {run.name: records.state(run, args.records) for run in runs}
     failed = {n: text for n, text in states.items() if text not in ('open', 'finished')}
+    open_runs = [run for run in runs if states[run.name] == 'open']
     finished = len(runs) - len(open_runs) - len(failed)
-    print(f'{name}: {len(runs)} runs, {finished} finished', flush=True)
+    print(f'{args.name}: {len(runs)} runs, {finished} finished', flush=True)
     tell(failed)
+    stopped = unwritten = ''
     if args.dry_run:
         for run in runs:
             print(f'{run.name:<40}{"failed" if run.name in failed else states[run.name]}')
-            if run in open_runs and args.launcher == 'pytorch':
-                print(f'    {shlex.join(command(run, work_dir / run.name, args, processes))}')
-        end('', failed, len(runs), work_dir, '')
-        return
-    counts, broken = check(open_runs, processes)
-    tell(broken)
-    states |= broken
-    failed |= broken
-    stopped = unwritten = ''
-    if args.launcher == 'slurm':
-        submit(args, name, [r for r in open_runs if r.name not in broken], work_dir, processes)
+            if run in open_runs and together:
+                print(f'    {shlex.join(command(run, args.work_dir / run.name, args))}')
     else:
-        more, stopped = train(args, runs, states, counts, metric, processes)
-        failed |= more
-    if args.report or args.markdown:
-        unwritten = write_report(args, whole, failed)
-    end(stopped, failed, len(runs), work_dir, unwritten)
-
-
-def end(
-    stopped: str, failed: Mapping[str, str], total: int, work_dir: Path, unwritten: str
-) -> None:
-    """Say what is not as it was asked for.
-
-    Raises:
-        StoppedError: A signal ended the grid.
-        InvalidSettingError: Runs failed, or there is no report.
-    """
-    texts = [stopped, closing(failed, total, work_dir) if failed else '', unwritten]
+        counts, broken = check(open_runs, args.processes)
+        tell(broken)
+        failed |= broken
+        open_runs = [run for run in open_runs if run.name not in broken]
+        if args.launcher == 'slurm':
+            submit(args, open_runs)
+        else:
+            stopped = train(args, open_runs, len(runs), counts, metric, failed)
+        if args.markdown:
+            unwritten = write_report(args, whole, failed)
+    texts = [stopped, closing(failed, len(runs), args.work_dir) if failed else '', unwritten]
     text = '\n'.join(filter(None, texts))
     if text:
         raise (StoppedError if stopped else InvalidSettingError)(text)
-
-
-def folders(args: argparse.Namespace) -> tuple[Path, Path]:
-    """Of records, and of work directories."""
-    name = Path(args.grid).stem
-    return (
-        Path(args.records or Path('results') / name),
-        Path(args.work_dir or Path('work_dirs') / name),
-    )
-
-
-def read_devices(args: argparse.Namespace) -> list[str]:
-    """The GPUs named, or none.
-
-    Raises:
-        InvalidSettingError: One twice, one that the machine does not have, or some for SLURM.
-    """
-    if not args.devices:
-        return []
-    import torch
-
-    devices = args.devices.split(',')
-    if args.launcher == 'slurm':
-        raise InvalidSettingError('--devices is for this machine; SLURM gives each task its own.')
-    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
-    known = visible.split(',') if visible else list(map(str, range(torch.cuda.device_count())))
-    named = [d for d in devices if not d.startswith(('GPU-', 'MIG-'))]
-    if len(set(devices)) < len(devices) or not set(named) <= set(known):
-        raise InvalidSettingError(
-            f'--devices {args.devices}: name each GPU once; this machine has '
-            f'{", ".join(known) or "none"}.'
-        )
-    return devices
-
-
-def make_slots(
-    devices: Sequence[str], jobs: int, together: bool, processes: int
-) -> list[dict[str, str]]:
-    """The environment of each run that may go on at once; runs go to all devices in turn."""
-    import torch
-
-    if devices:
-        groups = [','.join(devices)] if together else list(devices)
-        return [{'CUDA_VISIBLE_DEVICES': group} for _ in range(jobs) for group in groups]
-    shared = jobs * processes
-    if shared == 1 or torch.cuda.is_available() or 'OMP_NUM_THREADS' in os.environ:
-        return [{} for _ in range(jobs)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return [{'OMP_NUM_THREADS': str(max(1, (cores or 1) // shared))} for _ in range(jobs)]
 
 
 def chosen(runs: list[grid.Run], names: Sequence[str] | None) -> list[grid.Run]:
@@ -202,25 +134,6 @@ def chosen(runs: list[grid.Run], names: Sequence[str] | None) -> list[grid.Run]:
         if name not in known:
             raise UnknownNameError(unknown('run of this grid', name, known))
     return [run for run in runs if not names or run.name in names]
-
-
-def state(run: grid.Run, folder: Path) -> str:
-    """``open``, ``finished``, or what is wrong with the run or with the record of its name."""
-    if run.problem:
-        return run.problem
-    path = folder / f'{run.name}.json'
-    if not path.exists():
-        return 'open'
-    try:
-        saved = json.loads(path.read_text())['config']
-    except (ValueError, KeyError, TypeError) as error:
-        return f'{path} is no record ({type(error).__name__}: {error}); remove it to run it anew'
-    if saved != run.hash:
-        return (
-            f'{path} is the record of another config ({saved}, this is {run.hash}); remove it to '
-            'run it anew, or give --records another folder'
-        )
-    return 'finished'
 
 
 def check(
@@ -265,16 +178,19 @@ def listed(problems: Mapping[str, str]) -> str:
     return '\n'.join(f'  {", ".join(having)}: {problem}' for problem, having in names.items())
 
 
-def command(run: grid.Run, work_dir: Path, args: argparse.Namespace, processes: int) -> list[str]:
+def command(run: grid.Run, work_dir: Path, args: argparse.Namespace) -> list[str]:
     """The command line of a run; what it adds to the config is no part of the config's hash."""
     from mmsigma.engine.hooks.atomic_checkpoint import latest
 
     words = [str(TRAIN), str(work_dir / 'run.py'), '--work-dir', str(work_dir)]
     options = []
+    for name in ('val_evaluator', 'test_evaluator'):
+        if str((run.config.get(name) or {}).get('type')).removeprefix('mmseg.') == 'IoUMetric':
+            options.append(f'{name}.type=mmsigma.IoUMetric')  # the same, and the scores by class
     if args.launcher == 'pytorch':
-        elastic = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
-        words = [*elastic, *words, '--launcher', 'pytorch']
-        each = run.config.train_dataloader.batch_size // processes  # together, the config's batch
+        elastic = ['-m', 'torch.distributed.run', '--standalone']
+        words = [*elastic, f'--nproc-per-node={args.processes}', *words, '--launcher', 'pytorch']
+        each = run.config.train_dataloader.batch_size // args.processes  # together, the batch
         options.append(f'train_dataloader.batch_size={each}')
     if args.checkpoint_interval:
         options.append(f'default_hooks.checkpoint.interval={args.checkpoint_interval}')
@@ -286,56 +202,42 @@ def command(run: grid.Run, work_dir: Path, args: argparse.Namespace, processes: 
 def train(
     args: argparse.Namespace,
     runs: Sequence[grid.Run],
-    states: Mapping[str, str],
+    total: int,
     counts: Mapping[str, dict[str, float]],
     metric: str,
-    processes: int,
-) -> tuple[dict[str, str], str]:
-    """Train what is open, as many at once as there are slots.
+    failed: dict[str, str],
+) -> str:
+    """Train what is open, as many at once as there are slots; ``failed`` gets what fails.
 
     Returns:
-        What failed, and why; and what a signal left open, empty if there was none.
+        What a signal left open, empty if there was none.
     """
-    folder, work_dir = folders(args)
-    until = args.until or math.inf
-    waiting = [
-        run
-        for run in runs
-        if states[run.name] == 'open'
-        and progress.read(work_dir / run.name, metric, run.steps).validated < until
-    ]
-    rows = {run.name: Row(run.name, run.steps, states[run.name]) for run in runs}
-    for row in rows.values():
-        if row.state not in STATES:
-            row.state, row.note = 'failed', row.state
+    # Here, not in the threads of runs: a fork would keep the lock of what another one imports.
+    import mmsigma.engine.hooks.atomic_checkpoint  # noqa: F401
+    from mmsigma.experiments.live import Board
+    from mmsigma.experiments.schedule import Schedule
 
-    def job(run: grid.Run, slot: Mapping[str, str]) -> Job:
-        place = work_dir / run.name
-        return Job(run, place, partial(command, run, place, args, processes), slot)
-
-    def finish(job: Job) -> str:
-        threads = int(job.environment.get('OMP_NUM_THREADS', 0)) or None
-        record = records.make(
-            job.run, metric, job.work_dir, counts[job.run.model], job.wall, job.resident,
-            processes, threads,
-        )  # fmt: skip
-        write(folder / f'{job.run.name}.json', (json.dumps(record, indent=2) + '\n').encode())
-        return summary(record)
-
-    def look(job: Job) -> progress.Progress:
-        return progress.read(job.work_dir, metric, job.run.steps)
-
-    slots = make_slots(read_devices(args), args.jobs or 1, args.launcher == 'pytorch', processes)
-    with Board(Path(args.grid).stem, metric, list(rows.values())) as board:
-        schedule = Schedule(rows, board, slots, job, finish, look, explain)
-        schedule.enough = lambda seen: seen.validated >= until
-        failed = schedule.run(waiting)
-    if not schedule.signals.asked:
-        return failed, ''
-    left = sum(row.state == 'open' for row in rows.values())
-    return failed, (
-        f'Stopped by {schedule.signals.asked}; {left} of {len(runs)} runs are open. The same '
-        'command goes on where they are.'
+    far = {run.name: logs.progress(args.work_dir / run.name, metric).validated for run in runs}
+    with Board(args.name, total, total - len(runs)) as board:
+        schedule = Schedule(
+            args.records,
+            args.work_dir,
+            metric,
+            counts,
+            lambda run, place: command(run, place, args),
+            board,
+            devices.slots(args.groups, args.jobs or 1, args.processes),
+            args.processes,
+            args.until or math.inf,
+        )
+        schedule.run([run for run in runs if far[run.name] < schedule.until])
+    failed |= schedule.failed
+    if not schedule.asked:
+        return ''
+    left = sum(schedule.states.get(run.name, 'open') == 'open' for run in runs)
+    return (
+        f'Stopped by {schedule.asked[0]}; {left} of {total} runs are open. The same command goes '
+        'on where they are.'
     )
 
 
@@ -343,71 +245,47 @@ def write_report(
     args: argparse.Namespace, runs: Sequence[grid.Run], failed: Mapping[str, str]
 ) -> str:
     """Write the report of the grid's finished runs; why there is none, or an empty string."""
-    folder, work_dir = folders(args)
-    done = [run.name for run in runs if state(run, folder) == 'finished']
-    words = [str(folder), '--work-dir', str(work_dir)]
-    words += ['--out', args.report] if args.report else []
-    words += ['--markdown', args.markdown] if args.markdown else []
+    import report
+
+    done = [run.name for run in runs if records.state(run, args.records) == 'finished']
+    words = [str(args.records), '--markdown', args.markdown]
     if len(done) < len(runs):
         lost = f'; failed: {", ".join(failed)}' if failed else ''
         words += ['--note', f'In here are {len(done)} of the {len(runs)} runs of the grid{lost}.']
     try:
         if not done:
             raise InvalidSettingError('no run is finished')
-        found = [json.loads((folder / f'{name}.json').read_text()) for name in done]
+        found = [json.loads((args.records / f'{name}.json').read_text()) for name in done]
         made_by = shlex.join(['python', 'tools/grid.py', *sys.argv[1:]])
         report.make(report.parse_args(words), found, made_by)
     except (MMSigmaError, OSError) as error:
-        return f'No report: {explain(error)}'
+        return f'No report: {grid.describe(error)}'
     return ''
 
 
-def explain(error: Exception) -> str:
-    """What to say of an error of one run."""
-    if isinstance(error, OSError) and error.errno in launch.FULL:
-        error = launch.disk_full(error)
-    return grid.describe(error)
-
-
-def submit(
-    args: argparse.Namespace, name: str, runs: list[grid.Run], work_dir: Path, processes: int
-) -> None:
+def submit(args: argparse.Namespace, runs: Sequence[grid.Run]) -> None:
     """Write the script of a SLURM array for these runs, and say how to submit it."""
     if not runs:
         return
-    words = [sys.executable, 'tools/grid.py', args.grid]
-    words[1] = os.path.relpath(__file__)
+    words = [sys.executable, os.path.relpath(__file__), args.grid]
     for option in ('records', 'work_dir', 'checkpoint_interval', 'until'):
         value = getattr(args, option)
         if value is not None:
             words += [f'--{option.replace("_", "-")}', str(value)]
-    if processes > 1:
-        words += ['--launcher', 'pytorch', '--processes', str(processes)]
-    names = [run.name for run in runs]
-    text = slurm.slurm(
-        name, names, words, os.getcwd(), str(work_dir), processes, args.jobs, args.sbatch
-    )
-    path = work_dir / 'array.sh'
+    if args.processes > 1:
+        words += ['--launcher', 'pytorch', '--processes', str(args.processes)]
+    limit = [f'--array=0-{len(runs) - 1}%{args.jobs}'] if args.jobs else []
+    options = [f'--gpus-per-node={args.processes}', *limit, *args.sbatch]
+    path = args.work_dir / 'array.sh'
+    text = slurm.script(args.name, [run.name for run in runs], words, args.work_dir, options)
     write(path, text.encode())
     print(f'{len(runs)} tasks: sbatch {shlex.quote(str(path))}')
 
 
-def summary(record: Mapping[str, Any]) -> str:
-    """What came out of a run, in a line."""
-    last = {k: v for k, v in record['validation'][-1].items() if k != 'step' and v is not None}
-    values = ', '.join(f'{k} {v:g}' for k, v in last.items())
-    return f'validation {values}; {record["wall_seconds"]:.0f} s'
-
-
 def closing(failed: Mapping[str, str], total: int, work_dir: Path) -> str:
     """What failed, why, and how to run it again."""
-    given: list[str] = []
-    words = iter(sys.argv)
-    for word in words:
-        if word == '--run':
-            next(words, None)
-        elif not word.startswith('--run='):
-            given.append(word)
+    pairs = zip(['', *sys.argv], sys.argv, strict=False)
+    given = [word for last, word in pairs if '--run' not in (last, word.partition('=')[0])]
     one = shlex.join(['python', *given, '--run', next(iter(failed))])
     return (
         f'{len(failed)} of {total} runs failed:\n{listed(failed)}\nWhat was begun has its output '

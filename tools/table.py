@@ -1,4 +1,4 @@
-"""Table of a grid's records: ``python tools/table.py RECORDS ... [--format md|latex|csv|html]``."""
+"""Table of a grid's records: ``python tools/table.py RECORDS ... [--format md|latex|csv]``."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.engine import launch
 from mmsigma.errors import InvalidSettingError
-from mmsigma.experiments import formats, pages, published, tables
+from mmsigma.experiments import formats, pages, plots, published, tables
 
 PUBLISHED = Path(__file__).parents[1] / 'results/published.yaml'
 
@@ -50,15 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def contents(
     args: argparse.Namespace, records: Sequence[tables.Record]
-) -> tuple[list[tables.Row], list[str], formats.Sheet]:
-    """Rows, metrics and table of these records, as a command line wants them.
+) -> tuple[tables.Comparison, formats.Table]:
+    """What these records say, and its table, as a command line wants them.
 
     Raises:
         InvalidSettingError: Something that it names cannot be read.
     """
-    metrics = list(dict.fromkeys(args.metric or [tables.default_metric(records)]))
-    rows = tables.rows(records, metrics, cost(args.cost) if args.cost else None)
-    return rows, metrics, formats.sheet(rows, metrics, published.read(args.published))
+    compared = next((r['metric'] for r in records if r.get('metric')), 'mIoU')
+    metrics = list(dict.fromkeys(args.metric or [compared]))
+    found = tables.compare(records, metrics, cost(args.cost) if args.cost else None)
+    return found, formats.table(found, published.read(args.published))
 
 
 def cost(path: str) -> dict[str, Any]:
@@ -74,19 +75,16 @@ def cost(path: str) -> dict[str, Any]:
 
 def main() -> None:
     args = parse_args()
-    rows, metrics, sheet = contents(args, tables.load(args.records))
-    text = formats.write(sheet, args.format)
+    found, table = contents(args, tables.load(args.records))
+    text = formats.FORMATS[args.format](table)
     if args.write:
-        tool = ' '.join(['tools/table.py', *args.records])
-        pages.put(args.write, tool, text.strip())
+        pages.put(args.write, ' '.join(['tools/table.py', *args.records]), text.strip())
     if args.out:
         write(args.out, text.encode())
     else:
         print(text, end='')
     if args.plot:
-        from mmsigma.experiments import plots
-
-        plots.save(plots.against_share(rows, metrics[0]), args.plot)
+        plots.save(plots.against_share(found), args.plot)
 
 
 if __name__ == '__main__':

@@ -17,9 +17,6 @@ A method with options of its own may have ``rates``, ``inner_rates`` and ``seeds
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -27,6 +24,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsigma.config.digest import digest
 from mmsigma.errors import InvalidSettingError, MMSigmaError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
@@ -104,13 +102,6 @@ class Run:
         return digest(config)[:16]
 
 
-def digest(value: Any) -> str:
-    """A hash of plain values; of an absolute path only the last two parts count."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    text = re.sub(r'"/[^"]*"', lambda found: '/'.join(found[0].split('/')[-2:]), text)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def read(path: str | Path) -> tuple[list[Run], str]:
     """The runs of a grid file, in order, and the metric that compares them.
 
@@ -136,8 +127,7 @@ def read(path: str | Path) -> tuple[list[Run], str]:
     for name in _REQUIRED:
         if not grid.get(name):
             raise InvalidSettingError(f'Grid {path} needs `{name}`; it has {", ".join(grid)}.')
-    named = isinstance(grid.methods, Mapping)
-    methods = dict(grid.methods) if named else {name: {} for name in grid.methods}
+    methods = grid.methods if isinstance(grid.methods, Mapping) else {n: {} for n in grid.methods}
     if ('{trunk}' in grid.leaf) != bool(grid.get('trunks')):
         raise InvalidSettingError(
             f'Grid {path}: `trunks` and a leaf with {{trunk}} in its name belong together; given: '

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmsigma.errors import InvalidSettingError
-from mmsigma.experiments import records
+from mmsigma.experiments import logs
 from mmsigma.experiments.grid import Run
-from mmsigma.experiments.metrics import Metric, named
+from mmsigma.experiments.metrics import named
 
 
 def check(runs: Sequence[Run], step: int) -> None:
@@ -25,23 +25,6 @@ def check(runs: Sequence[Run], step: int) -> None:
             )
 
 
-def values(runs: Sequence[Run], work_dir: Path, metric: str, step: int) -> dict[str, float]:
-    """The metric after a step, by name of the run; without those that are not as far.
-
-    Args:
-        runs: Of a grid.
-        work_dir: Their folders are in there.
-        metric: What the grid compares.
-        step: Of the validation.
-    """
-    found = {}
-    for run in runs:
-        for line in records.scalars(work_dir / run.name)[1]:
-            if line['step'] == step and metric in line:
-                found[run.name] = line[metric]
-    return found
-
-
 def choose(
     runs: Sequence[Run], scores: Mapping[str, float], metric: str
 ) -> tuple[list[Run], list[Run], list[Run]]:
@@ -54,6 +37,8 @@ def choose(
     for run in runs:
         if not run.problem:
             groups.setdefault((run.model, run.seed), []).append(run)
+    sign = 1 if named(metric).lower else -1
+    bad = {name: math.inf if math.isnan(x) else sign * x for name, x in scores.items()}
     on: list[Run] = []
     out: list[Run] = []
     early: list[Run] = []
@@ -61,23 +46,24 @@ def choose(
         if any(run.name not in scores for run in group):
             early += group
             continue
-        group.sort(key=lambda run: _badness(scores[run.name], named(metric)))
+        group.sort(key=lambda run: bad[run.name])
         half = (len(group) + 1) // 2
         on += group[:half]
         out += group[half:]
     return on, out, early
 
 
-def _badness(value: float, metric: Metric) -> float:
-    if math.isnan(value):
-        return math.inf
-    return value if metric.lower else -value
-
-
 def apply(
     whole: Sequence[Run], asked: Sequence[Run], work_dir: Path, metric: str, steps: Sequence[int]
 ) -> tuple[list[Run], list[str]]:
     """Halve a grid by one validation after another.
+
+    Args:
+        whole: The runs of the grid.
+        asked: Those to choose from.
+        work_dir: The folders of the runs are in there.
+        metric: What the grid compares.
+        steps: Of the validations.
 
     Returns:
         The runs that were asked for and go on, and a line on each other one, or on its method.
@@ -89,7 +75,12 @@ def apply(
     names = {run.name for run in asked}
     for step in steps:
         check(whole, step)
-        scores = values(kept, work_dir, metric, step)
+        scores = {
+            run.name: line[metric]
+            for run in kept
+            for line in logs.scalars(work_dir / run.name)[1]
+            if line['step'] == step and metric in line
+        }
         kept, out, early = choose(kept, scores, metric)
         lines += [
             f'left out by halving: {run.name} ({metric} {scores[run.name]:g})'

@@ -1,7 +1,8 @@
-"""One run of a grid as processes: started, watched, started again, stopped."""
+"""One run of a grid as processes: started, watched, tried once more, stopped."""
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from mmsigma.experiments.grid import Run
 fcntl: Any = import_module('fcntl') if os.name == 'posix' else None
 
 TRIES = 2
+_TICK = 0.1
 # Processes of a killed run may outlive it for some seconds: workers of its loaders look every five.
 _LOCK_SECONDS = 20.0
 _CLOCK_SECONDS = 30.0
@@ -40,64 +42,44 @@ class Job:
         work_dir: The folder.
         command: Gives the command line, anew for every start: whether it resumes depends.
         environment: Of the processes.
-        device: Name of the device, for people.
         tries: Starts so far.
         wall: Seconds that processes took, also in earlier starts of the grid.
         resident: Peak resident bytes of the training process, None where it is not known.
-        asked: Whether it was asked to stop.
+        asked: The signal that it was asked to stop by; None if it was not.
     """
 
     run: Run
     work_dir: Path
     command: Callable[[], Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    device: str = ''
     tries: int = 0
     wall: float = 0.0
     resident: int | None = None
-    asked: bool = False
+    asked: int | None = None
 
-    def __post_init__(self) -> None:
-        self._process: subprocess.Popen | None = None
-        self._lock: IO[Any] | None = None
-        self._since = self._saved = time.monotonic()
-        self._said = 0  # where this try's output begins
+    def train(self) -> int | None:
+        """Train it to its end, with a second try where the first one failed by what may be luck.
 
-    def poll(self) -> int | None:
-        """Start what is to be started; the exit status when all is done, None before.
+        Returns:
+            The exit status; None if it was asked to stop before it began.
 
         Raises:
             InvalidSettingError: Another process is at this run, or the folder holds a part of
                 another one.
         """
-        if self._process is None:
-            if self._locked():
-                self._start()
-            return None
-        status = self._status()
-        now = time.monotonic()
-        if status is None and now - self._saved < _CLOCK_SECONDS:
-            return None
-        self.wall += now - self._saved
-        self._saved = now
-        write(self.work_dir / 'wall_seconds', f'{self.wall:.1f}'.encode())
-        if status is None:
-            return None
-        if status and self.tries < TRIES and not self.asked and self._cause(status) not in _FINAL:
-            self._start()
-            return None
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        status = None
+        with (self.work_dir / 'lock').open('a') as lock:
+            self._take(lock)
+            while self.asked is None and self.tries < TRIES:
+                status = self._try(lock)
+                if not status or self._cause(status) in _FINAL:
+                    break
         return status
 
-    def stop(self, number: int) -> None:
-        """Send a signal to the run, if it has begun; there is no further try."""
-        self.asked = True
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(number)
-
-    def close(self) -> None:
-        """Let others have the run."""
-        if self._lock is not None:
-            self._lock.close()
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Let the run get a signal, from any thread; there is no further try."""
+        self.asked = number
 
     def problem(self, status: int) -> str:
         """What is wrong, in a line."""
@@ -106,28 +88,20 @@ class Job:
         cause = _FINAL.get(self._cause(status), f'failed with exit status {status}')
         return f'{cause}: {said[-1][:300]}'
 
-    def _locked(self) -> bool:
-        """Take the run's lock, which the processes hold too, in case this one is killed.
+    def _take(self, lock: IO[str]) -> None:
+        """Wait for the run's lock, which the processes hold too, in case this one is killed."""
+        since = time.monotonic()
+        while fcntl is not None and self.asked is None:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() - since > _LOCK_SECONDS:
+                    raise InvalidSettingError(
+                        f'another process is at this run (it holds {lock.name})'
+                    ) from None
+                time.sleep(_TICK)
 
-        Raises:
-            InvalidSettingError: Others do not let go of it.
-        """
-        if self._lock is None:
-            self.work_dir.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.work_dir / 'lock').open('a')
-        if fcntl is None:
-            return True
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() - self._since > _LOCK_SECONDS:
-                raise InvalidSettingError(
-                    f'another process is at this run (it holds {self._lock.name})'
-                ) from None
-            return False
-        return True
-
-    def _start(self) -> None:
+    def _try(self, lock: IO[str]) -> int:
         mark, clock = self.work_dir / 'config_hash', self.work_dir / 'wall_seconds'
         if mark.exists() and mark.read_text() != self.run.hash:
             raise InvalidSettingError(
@@ -140,22 +114,40 @@ class Job:
             self.wall = float(clock.read_text()) if clock.exists() else 0.0
         records.mark(self.work_dir, self.run.config)
         self.tries += 1
-        self._saved = time.monotonic()
         with (self.work_dir / 'output.txt').open('ab') as output:
             self._said = output.tell()
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.environment},
-                pass_fds=[self._lock.fileno()] if self._lock and fcntl else (),
+                pass_fds=[lock.fileno()] if fcntl else (),
             )
+        return self._watch(process, clock)
 
-    def _status(self) -> int | None:
+    def _watch(self, process: subprocess.Popen, clock: Path) -> int:
+        """Wait for the end, hand signals on, and note the seconds; the exit status."""
+        sent, saved, status = None, time.monotonic(), None
+        try:
+            while status is None:
+                time.sleep(_TICK)
+                status = self._status(process)
+                if status is None and self.asked is not None and self.asked != sent:
+                    sent = self.asked
+                    process.send_signal(sent)
+                now = time.monotonic()
+                if status is not None or now - saved > _CLOCK_SECONDS:
+                    self.wall += now - saved
+                    saved = now
+                    write(clock, f'{self.wall:.1f}'.encode())
+        finally:
+            if status is None:  # such as a full disk
+                process.send_signal(signal.SIGTERM)
+        return status
+
+    def _status(self, process: subprocess.Popen) -> int | None:
         """Exit status, or None; and, where the system tells, peak resident bytes."""
-        process = self._process
-        assert process is not None
-        if not hasattr(os, 'wait4') or sys.platform != 'linux':  # elsewhere the unit is another
+        if process.returncode is not None or sys.platform != 'linux':  # elsewhere other units
             return process.poll()
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if not pid:

@@ -30,10 +30,6 @@ class Metric:
     digits: int = 1
     lower: bool = False
 
-    def best(self, values: Iterable[float]) -> float:
-        """The best of some values; there must be one."""
-        return min(values) if self.lower else max(values)
-
     def best_line(self, lines: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """The first of the lines that have the best finite value of this metric, None if none has.
 
@@ -41,14 +37,24 @@ class Metric:
             lines: Metrics by name, one line for each validation.
         """
         finite = [x for x in lines if x.get(self.name) is not None and math.isfinite(x[self.name])]
-        if not finite:
-            return None
-        wanted = self.best(line[self.name] for line in finite)
-        return next(line for line in finite if line[self.name] == wanted)
+        best = min if self.lower else max
+        return best(finite, key=lambda line: line[self.name], default=None)
 
-    def text(self, value: float) -> str:
-        """A shown value."""
-        return f'{value:.{self.digits}f}'
+    def shown(self, line: Mapping[str, Any]) -> float:
+        """The value of a line as tables show it.
+
+        Args:
+            line: Metrics by name, with None for what was not finite.
+
+        Returns:
+            NaN where the line lacks it, the worse infinity for what was not finite.
+        """
+        if self.name not in line:
+            return math.nan
+        value = line[self.name]
+        if value is None or not math.isfinite(value):
+            return math.inf if self.lower else -math.inf
+        return value * self.scale
 
 
 def named(name: str) -> Metric:

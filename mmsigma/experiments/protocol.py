@@ -4,12 +4,10 @@ A record has a short hash of each (of precision, the words). What a method's own
 compared within the method alone: there it is what the grid is about.
 """
 
-import ast
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from mmsigma.config.digest import digest
 from mmsigma.errors import InvalidSettingError
 
 _SPLITS = ('train', 'val', 'test')
@@ -43,8 +41,6 @@ def of(config: Mapping[str, Any], own: Iterable[str] = ()) -> dict[str, str]:
         config: The run's, as plain values.
         own: Dotted names of the options that its method alone has.
     """
-    from mmsigma.experiments.grid import digest
-
     found = {}
     for section, names in _SECTIONS.items():
         values = {name: _at(config, name) for name in names}
@@ -76,59 +72,6 @@ def _related(option: str, name: str) -> bool:
     if option.rpartition('.')[2] in _FREE:
         return False
     return f'{option}.'.startswith(f'{name}.') or f'{name}.'.startswith(f'{option}.')
-
-
-def code(config: Mapping[str, Any]) -> str | None:
-    """A short hash of the source of a run's tuner, as it is on disk; None where there is none.
-
-    Comments, docstrings, imports and errors do not count, so that it outlives a move of files. It
-    covers the tuner's module and what this imports from its own package.
-    """
-    from mmsigma.experiments.grid import digest
-    from mmsigma.registry import TUNERS
-
-    kind = _at(config, 'model.backbone.tuner.type')
-    if not kind:
-        return None
-    TUNERS.import_from_location()
-    tuner = TUNERS.module_dict.get(str(kind).removeprefix('mmsigma.'))
-    return digest(_sources(tuner.__module__))[:8] if tuner else None
-
-
-def _sources(module: str) -> list[str]:
-    package = module.rpartition('.')[0]
-    found: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        path = getattr(sys.modules.get(name), '__file__', None)
-        if name in found or not path:
-            continue
-        tree = ast.parse(Path(path).read_text())
-        for node in ast.walk(tree):
-            if package and isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module] if node.module.startswith(f'{package}.') else []
-        found[name] = ast.dump(_Bare().visit(tree))
-    return sorted(found.values())
-
-
-class _Bare(ast.NodeTransformer):
-    """Leaves what computes."""
-
-    def visit_Import(self, node: ast.Import) -> None:
-        """No import."""
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """No import."""
-
-    def visit_Raise(self, node: ast.Raise) -> None:
-        """No message."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        """No docstring."""
-        value = node.value
-        text = isinstance(value, ast.Constant) and isinstance(value.value, str)
-        return None if text else node
 
 
 def check(records: Sequence[Mapping[str, Any]]) -> None:

@@ -4,8 +4,8 @@ A figure belongs to a method, a trunk, a head, a data set and a metric; where on
 or is not known, a table shows none. See ``results/published.yaml`` for the form of the file.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +16,32 @@ TAGS = {
     'V': "read in the authors' own code, log or README",
     'P': 'read off a published plot, ± 0.1',
 }
+_FIGURE = re.compile(rf'[-+]?\d+(\.\d+)? \[({"|".join(TAGS)})\]')
 _SETTING = ('trunk', 'head', 'dataset')
 _KEYS = {*_SETTING, 'metric', 'source', 'values'}
 
+Groups = Sequence[Mapping[str, Any]]
 
-@dataclass(frozen=True)
-class Figure:
-    """A published figure.
 
-    Attributes:
-        value: As the table shows it.
-        tag: ``V`` or ``P``; see :data:`TAGS`.
-        source: Where it stands, and what differs from other recipes.
+def find(groups: Groups, record: Mapping[str, Any], metric: str) -> tuple[str, str, str] | None:
+    """The figure of a run's method in its setting, or None.
+
+    Args:
+        groups: Of :func:`read`.
+        record: Of the run.
+        metric: Its name in records.
+
+    Returns:
+        The figure as the table shows it; its tag, see :data:`TAGS`; its source, and what differs
+        from other recipes.
     """
-
-    value: str
-    tag: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a file of published figures holds."""
-
-    groups: tuple[Mapping[str, Any], ...] = ()
-
-    def find(self, record: Mapping[str, Any], metric: str) -> Figure | None:
-        """The figure of a run's method in its setting, or None."""
-        setting = record.get('setting') or {}
-        for group in self.groups:
-            same = all(setting.get(name) in names(group[name]) for name in _SETTING)
-            if same and group['metric'] == metric and record['method'] in group['values']:
-                value, tag = str(group['values'][record['method']]).split()
-                return Figure(value, tag.strip('[]'), group['source'])
-        return None
+    setting = record.get('setting') or {}
+    for group in groups:
+        same = all(setting.get(name) in names(group[name]) for name in _SETTING)
+        if same and group['metric'] == metric and record['method'] in group['values']:
+            value, tag = str(group['values'][record['method']]).split()
+            return value, tag.strip('[]'), group['source']
+    return None
 
 
 def names(entry: Any) -> list[str]:
@@ -57,8 +49,8 @@ def names(entry: Any) -> list[str]:
     return entry if isinstance(entry, list) else [entry]
 
 
-def read(path: str | Path) -> Published:
-    """The figures of a YAML file.
+def read(path: str | Path) -> Groups:
+    """The groups of figures of a YAML file.
 
     Raises:
         InvalidSettingError: There is no such file, or a group lacks an entry, or a figure has no
@@ -80,19 +72,10 @@ def read(path: str | Path) -> Published:
                 f'{", ".join(sorted(name for name in group if group[name]))}.'
             )
         for method, figure in group['values'].items():
-            value, _, tag = str(figure).partition(' ')
-            if tag not in {f'[{name}]' for name in TAGS} or not _number(value):
+            if not _FIGURE.fullmatch(str(figure)):
                 raise InvalidSettingError(
                     f'{path}, group {number}, {method}: {figure!r} must be a number and a tag, '
                     f'[{"] or [".join(TAGS)}]. A figure without a source that can be opened is '
                     'not known: leave it out.'
                 )
-    return Published(tuple(groups))
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return groups

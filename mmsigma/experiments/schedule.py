@@ -1,132 +1,144 @@
 """The runs of a grid in their order, as many at once as there are slots."""
 
+import json
+import math
 import signal
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
-from mmsigma.experiments.grid import Run
+from mmsigma.checkpoint.atomic_write import write
+from mmsigma.engine import launch
+from mmsigma.experiments import logs, records
+from mmsigma.experiments.grid import Run, describe
 from mmsigma.experiments.jobs import Job
-from mmsigma.experiments.live import Board, Row
-from mmsigma.experiments.progress import Progress
+from mmsigma.experiments.live import Board
 
-_TICK, _LOOK = 0.1, 1.0  # seconds between looks at processes, and at logs
+_LOOK = 1.0  # seconds between looks at signals and logs
 
 
-class Signals:
-    """What this process is asked to do while its runs go on; a second Ctrl-C is not waited for."""
+@contextmanager
+def signals() -> Iterator[list[str]]:
+    """Names of the signals to stop that this process gets; a second Ctrl-C is not waited for."""
+    asked: list[str] = []
 
-    def __init__(self) -> None:
-        self.asked: str | None = None
-        self._previous = {}
-        for name in ('SIGTERM', 'SIGINT', 'SIGUSR1'):
-            number = getattr(signal, name, None)
-            if number and signal.getsignal(number) is not signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._ask)
-
-    def restore(self) -> None:
-        """Listen no more."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = self.asked or signal.Signals(number).name
+        asked.append(signal.Signals(number).name)
+
+    numbers = [getattr(signal, name, None) for name in ('SIGTERM', 'SIGINT', 'SIGUSR1')]
+    heard = [n for n in numbers if n and signal.getsignal(n) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, ask) for number in heard}
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @dataclass
 class Schedule:
-    """Starts runs, watches them, and tells a board about them.
+    """Trains runs of a grid, tells a board about them, and records those that are finished.
 
     Attributes:
-        rows: Of the board, by name of the run.
+        folder: Of the records.
+        work_dir: The folders of the runs are in there.
+        metric: What the grid compares.
+        counts: Of :func:`mmsigma.apis.params.count`, by model.
+        command: Gives the command line of a run, anew for every start.
         board: What people see.
         slots: Environment of each run that may go on at once.
-        job: Makes the job of a run in such an environment.
-        finish: Records what a job that ended well has left, and says what that is in a line.
-        look: The progress of a job.
-        explain: What to say of an error of one run; the others go on.
-        enough: Whether a run is far enough for now; it then stops like one that is asked to.
-        signals: Once it is asked, no run starts, and those that go on save their last step.
+        processes: Of each run.
+        until: A run that has validated after this step stops like one that is asked to.
+        states: By name of a run that was begun, ``finished``, ``failed`` or ``open``.
+        failed: By name, why a run failed; the others go on.
+        asked: Signals to stop. Then no run starts, and those that go on save their last step.
     """
 
-    rows: Mapping[str, Row]
+    folder: Path
+    work_dir: Path
+    metric: str
+    counts: Mapping[str, Mapping[str, float]]
+    command: Callable[[Run, Path], Sequence[str]]
     board: Board
-    slots: Sequence[Mapping[str, str]]
-    job: Callable[[Run, Mapping[str, str]], Job]
-    finish: Callable[[Job], str]
-    look: Callable[[Job], Progress]
-    explain: Callable[[Exception], str]
-    enough: Callable[[Progress], bool] = lambda progress: False
-    signals: Signals = field(default_factory=Signals)
+    slots: Sequence[Mapping[str, str]] = ({},)
+    processes: int = 1
+    until: float = math.inf
+    states: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
-    def run(self, runs: Sequence[Run]) -> dict[str, str]:
-        """Go through these runs; what failed, and why."""
-        waiting, free = list(runs), list(self.slots)
+    def run(self, runs: Sequence[Run]) -> None:
+        """Go through these runs."""
         running: list[Job] = []
-        failed: dict[str, str] = {}
-        stopping, looked = False, 0.0
+        free = SimpleQueue[Mapping[str, str]]()
+        for slot in self.slots:
+            free.put(slot)
+        with signals() as self.asked, ThreadPoolExecutor(len(self.slots)) as pool:
+            work = [pool.submit(self._one, run, free, running) for run in runs]
+            told = False
+            try:
+                while wait(work, _LOOK).not_done:
+                    self._look(running)
+                    if self.asked and not told:
+                        told = True
+                        count = len(running)
+                        print(f'{self.asked[0]}: {count} runs stop after their step.', flush=True)
+            except BaseException as error:  # something else went wrong, or Ctrl-C a second time
+                self.asked.append(repr(error))
+                while wait(work, _LOOK).not_done:
+                    for job in list(running):
+                        job.stop(signal.SIGKILL)
+                raise
+        for future in work:
+            future.result()
+
+    def _look(self, running: Sequence[Job]) -> None:
+        for job in list(running):
+            progress = logs.progress(job.work_dir, self.metric)
+            self.board.show(job.run, progress, job.environment.get('CUDA_VISIBLE_DEVICES', ''))
+            if self.asked or progress.validated >= self.until:
+                job.stop()
+
+    def _one(self, run: Run, free: SimpleQueue[Mapping[str, str]], running: list[Job]) -> None:
+        """Train a run in a free slot; in a thread of its own."""
+        if self.asked:
+            return
+        slot, place = free.get(), self.work_dir / run.name
+        job = Job(run, place, partial(self.command, run, place), slot)
+        running.append(job)
+        state, text = self._outcome(job)
+        running.remove(job)
+        free.put(slot)
+        self.states[run.name] = state
+        if state == 'failed':
+            self.failed[run.name] = text
+        self.board.end(run, text, state != 'open')
+
+    def _outcome(self, job: Job) -> tuple[str, str]:
+        """The state in which a job ends, and what is to be said of it."""
         try:
-            while running or (waiting and not self.signals.asked):
-                while waiting and free and not self.signals.asked:
-                    running.append(self._begin(waiting.pop(0), free.pop(0)))
-                if self.signals.asked and not stopping:
-                    stopping = True
-                    self._stop(running)
-                for job in list(running):
-                    ended, text = self._advance(job, stopping)
-                    if ended is None:
-                        continue
-                    running.remove(job)
-                    free.append(job.environment)
-                    if ended == 'failed':
-                        failed[job.run.name] = text
-                    self._end(job, ended, text)
-                if time.monotonic() - looked > _LOOK:
-                    looked = time.monotonic()
-                    for job in running:
-                        self.rows[job.run.name].progress = self.look(job)
-                        if not job.asked and self.enough(self.rows[job.run.name].progress):
-                            job.stop(signal.SIGTERM)
-                    self.board.show()
-                time.sleep(_TICK)
-        finally:
-            for job in running:  # something else went wrong, or Ctrl-C a second time
-                job.stop(signal.SIGKILL)
-            self.signals.restore()
-        return failed
-
-    def _begin(self, run: Run, slot: Mapping[str, str]) -> Job:
-        row = self.rows[run.name]
-        row.state, row.note = 'running', slot.get('CUDA_VISIBLE_DEVICES', '')
-        return self.job(run, slot)
-
-    def _stop(self, running: Sequence[Job]) -> None:
-        self.board.say(f'{self.signals.asked}: {len(running)} runs stop after their step.')
-        for job in running:
-            job.stop(signal.SIGTERM)
-
-    def _advance(self, job: Job, stopping: bool) -> tuple[str | None, str]:
-        """The state in which a job has ended, None if it has not, and what is to be said of it."""
-        try:
-            if stopping and not job.tries:
-                return 'open', 'not begun'
-            status = job.poll()
+            status = job.train()
             if status is None:
-                return None, ''
+                return 'open', 'not begun'
             if status == 0:
-                return 'finished', self.finish(job)
-            return ('open' if stopping or job.asked else 'failed'), job.problem(status)
+                return 'finished', self._finish(job)
+            return ('failed' if job.asked is None else 'open'), job.problem(status)
         except Exception as error:
-            job.stop(signal.SIGTERM)
-            return 'failed', self.explain(error)
+            if isinstance(error, OSError) and error.errno in launch.FULL:
+                error = launch.disk_full(error)
+            return 'failed', describe(error)
 
-    def _end(self, job: Job, state: str, text: str) -> None:
-        job.close()
-        row = self.rows[job.run.name]
-        row.state, row.note, row.progress = state, text * (state == 'failed'), self.look(job)
-        states = [row.state for row in self.rows.values()]
-        done = len(states) - states.count('open') - states.count('running')
-        self.board.say(f'[{done}/{len(states)}] {job.run.name}: {text}')
+    def _finish(self, job: Job) -> str:
+        """Record a run; what came out of it, in a line."""
+        record = records.make(job, self.metric, self.counts[job.run.model], self.processes)
+        write(self.folder / f'{job.run.name}.json', (json.dumps(record, indent=2) + '\n').encode())
+        last = {k: v for k, v in record['last'].items() if k != 'step' and v is not None}
+        values = ', '.join(f'{name} {value:g}' for name, value in last.items())
+        return f'validation {values}; {record["wall_seconds"]:.0f} s'

@@ -1,97 +1,106 @@
-"""The rows of a table: what the records of a grid say about each method.
+"""What the records of a grid say about each method, in pandas frames.
 
 A method's learning rates, the head's and the one inside the trunk, are those with the best
 validation after the last step. The test split never chooses anything.
 """
 
+from __future__ import annotations
+
 import json
 import math
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mmsigma.errors import InvalidSettingError, UnknownNameError, unknown
 from mmsigma.experiments import protocol
 from mmsigma.experiments.metrics import Metric, named
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 Record = Mapping[str, Any]
 # What others are compared with, seed by seed.
 REFERENCE = 'sigma'
-
-
-class Rates(NamedTuple):
-    """Learning rates of a run.
-
-    Attributes:
-        head: Of the optimiser.
-        inner: Of what trains in the backbone; None where the grid does not say.
-    """
-
-    head: float
-    inner: float | None = None
-
-    def __str__(self) -> str:
-        return f'{self.head:g}' if self.inner is None else f'{self.head:g} / {self.inner:g}'
+METHOD = ['method', 'trunk']
+RATES = ['rate', 'inner']
 
 
 @dataclass(frozen=True)
-class Score:
-    """A metric of a method at its rate, one value per seed; empty where a run lacks it.
+class Comparison:
+    """Methods at their best rates.
 
     Attributes:
-        last: On the validation split, after the last step.
-        best: On the validation split, after the step with the best first metric of the table.
-        test: On the test split, with the last weights.
+        metrics: The first one chooses the rates and the order.
+        by_rate: A line for each method, trunk and rates with ``value``: the first metric after the
+            last step, mean over the seeds that all rates of the method have.
+        runs: A line for each run at its method's best rates, the best method first, by seed:
+            ``method``, ``trunk``, ``rate``, ``inner`` (rate inside the trunk, 0 where the grid does
+            not say), ``seed``, ``share`` (percent of the trunk), ``seconds`` (of a step),
+            ``memory`` (MiB), ``record``, and of each metric ``last <name>`` (validation after the
+            last step), ``best <name>`` (after the step with the best first metric), ``test <name>``
+            and ``final <name>``: the test, or without one the last validation. NaN is what a
+            record lacks, the worse infinity what was not finite.
     """
 
-    last: Sequence[float]
-    best: Sequence[float]
-    test: Sequence[float]
+    metrics: Sequence[Metric]
+    by_rate: DataFrame
+    runs: DataFrame
 
     @property
-    def final(self) -> Sequence[float]:
-        """What compares methods: of the test, or where there is none of the last validation."""
-        return self.test or self.last
-
-
-@dataclass(frozen=True)
-class Row:
-    """A method of a table.
-
-    Attributes:
-        method: Its name.
-        trunk: Name of the trunk; empty where the records do not say.
-        by_rate: What chose the rates: the first metric after the last step, mean over the seeds
-            that all rates have.
-        rates: The best of these.
-        scores: By name of the metric.
-        share: Trained parameters inside the backbone, in percent of the trunk.
-        seconds: Of a training step; None where it is not known.
-        memory: Peak, in MiB; None where it is not known.
-        runs: The records at these rates, by seed.
-    """
-
-    method: str
-    trunk: str
-    by_rate: Mapping[Rates, float]
-    rates: Rates
-    scores: Mapping[str, Score]
-    share: float
-    seconds: float | None
-    memory: float | None
-    runs: Sequence[Record]
+    def first_runs(self) -> DataFrame:
+        """The line of each method's first seed, by method and trunk."""
+        return self.runs.drop_duplicates(METHOD).set_index(METHOD)
 
     @property
-    def name(self) -> str:
-        """Method, and trunk where it is known."""
-        return f'{self.method}, {self.trunk}' if self.trunk else self.method
+    def labels(self) -> dict[tuple[str, str], str]:
+        """By method and trunk, what to call it: the method, with the trunk if there are several."""
+        names = list(self.first_runs.index)
+        several = len({trunk for _, trunk in names}) > 1
+        return {name: ', '.join(filter(None, name)) if several else name[0] for name in names}
 
-    def by_seed(self, name: str) -> dict[int, float]:
-        """What compares methods in a metric, by seed."""
-        final = self.scores[name].final
-        return {run['seed']: value for run, value in zip(self.runs, final, strict=False)}
+    @property
+    def tested(self) -> bool:
+        """Whether some method has a test score of one of the metrics."""
+        return any(self.over_seeds(f'test {m.name}')['mean'].notna().any() for m in self.metrics)
+
+    def over_seeds(self, column: str) -> DataFrame:
+        """Mean, and ``std`` of a sample, by method and trunk; NaN where a seed has no value."""
+        found = self.runs.groupby(METHOD, sort=False)[column].agg(['mean', 'std', 'count', 'size'])
+        return found[['mean', 'std']].where(found['count'] == found['size'])
+
+    def differences(self, metric: Metric) -> DataFrame:
+        """What methods have more than :data:`REFERENCE` of their trunk, over the seeds of both.
+
+        Returns:
+            ``mean``, and ``low`` and ``high`` of the 95 % interval by Student's t distribution, by
+            method and trunk, of those that share at least two seeds.
+        """
+        from scipy.stats import t  # type: ignore[import-untyped]
+
+        column = f'final {metric.name}'
+        others = self.runs[self.runs.method != REFERENCE]
+        ours = self.runs[self.runs.method == REFERENCE][['trunk', 'seed', column]]
+        pairs = others.merge(ours, on=['trunk', 'seed'], suffixes=('', ' of reference'))
+        pairs['difference'] = pairs[column] - pairs[f'{column} of reference']
+        found = pairs.groupby(METHOD, sort=False)['difference'].agg(['mean', 'sem', 'count'])
+        found = found[found['count'] > 1]
+        half = t.ppf(0.975, found['count'] - 1) * found['sem']
+        return found[['mean']].assign(low=found['mean'] - half, high=found['mean'] + half)
+
+    def fewer_rates(self) -> dict[tuple[str, str], str]:
+        """By method and trunk, ``n of m`` for those with a smaller choice of rates than others.
+
+        Of a method with nothing inside, the head's rates alone are counted.
+        """
+        grouped = self.by_rate.groupby(METHOD, sort=False)
+        heads, both = grouped['rate'].nunique(), grouped.size()
+        inside = grouped['inner'].max() > 0
+        own = both.where(inside, heads)
+        most = {True: both[inside].max(), False: heads.max()}
+        texts = {name: (own[name], most[inside[name]]) for name in self.first_runs.index}
+        return {name: f'{few} of {many}' for name, (few, many) in texts.items() if few < many}
 
 
 def load(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -123,26 +132,10 @@ def load(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def measured(records: Iterable[Record]) -> dict[str, None]:
-    """Names of all metrics that some record has, those of validations first."""
-    names: dict[str, None] = {}
-    for record in records:
-        for line in record['validation']:
-            names |= dict.fromkeys(name for name in line if name != 'step')
-    for record in records:
-        names |= dict.fromkeys(record.get('test') or {})
-    return names
-
-
-def default_metric(records: Iterable[Record]) -> str:
-    """What the grid of these records compares; ``mIoU`` where they do not say."""
-    return next((r['metric'] for r in records if r.get('metric')), 'mIoU')
-
-
-def rows(
+def compare(
     records: Sequence[Record], names: Sequence[str], cost: Mapping[str, Any] | None = None
-) -> list[Row]:
-    """One row per method and trunk, the best in the first metric first.
+) -> Comparison:
+    """Choose each method's rates, and put the best method first.
 
     Args:
         records: Of runs of one grid.
@@ -155,150 +148,91 @@ def rows(
         InvalidSettingError: A seed was run twice, a method has several rates and no validation to
             choose by, or the records are of different protocols.
     """
+    import pandas
+
     protocol.check(records)
-    known = measured(records)
+    lines = [line for r in records for line in [*r['validation'], r.get('test') or {}]]
+    known = {name: None for line in lines for name in line if name != 'step'}
     for name in names:
         if name not in known:
             raise UnknownNameError(unknown('metric', name, known))
     metrics = [named(name) for name in names]
-    grouped: dict[tuple[str, str], dict[Rates, list[Record]]] = {}
-    for record in records:
-        key = (record['method'], _trunk(record))
-        rates = Rates(record['rate'], record.get('inner_rate'))
-        grouped.setdefault(key, {}).setdefault(rates, []).append(record)
-    table = [
-        _row(method, trunk, rates, metrics, (cost or {}).get(method) or {})
-        for (method, trunk), rates in grouped.items()
-    ]
-    return sorted(table, key=lambda row: _order(row, metrics[0]))
+    runs = pandas.DataFrame([_line(record, metrics) for record in records])
+    twice = runs[runs.duplicated([*METHOD, *RATES, 'seed'], keep=False)]
+    if not twice.empty:
+        first = twice.iloc[0]
+        raise InvalidSettingError(
+            f'{first.method} has two records of one seed at rate {first.rate:g}: '
+            f'{", ".join(sorted(r["run"] for r in twice.record))}. A table is of one grid.'
+        )
+    for column, key in (('seconds', 'seconds'), ('memory', 'peak_memory_mib')):
+        measured = {method: found[key] for method, found in (cost or {}).items() if key in found}
+        runs[column] = runs['method'].map(measured).fillna(runs[column])
+    by_rate, chosen, final = [], {}, {}
+    for name, group in runs.groupby(METHOD, sort=False):
+        values = _by_rate(group, metrics[0])
+        best = values['value'].min() if metrics[0].lower else values['value'].max()
+        rates = values[values['value'].eq(best) | values['value'].isna().all()].iloc[0]
+        at_best = group[(group.rate == rates.rate) & (group.inner == rates.inner)]
+        by_rate.append(values)
+        chosen[name] = _with_final(at_best.sort_values('seed'), metrics)
+        final[name] = chosen[name][f'final {metrics[0].name}'].mean(skipna=False)
+    order = pandas.Series(final).sort_values(ascending=metrics[0].lower, kind='stable').index
+    ordered = pandas.concat([chosen[name] for name in order], ignore_index=True)
+    return Comparison(metrics, pandas.concat(by_rate), ordered)
 
 
-def _trunk(record: Record) -> str:
-    return record.get('trunk') or (record.get('setting') or {}).get('trunk') or ''
+def _line(record: Record, metrics: Sequence[Metric]) -> dict[str, Any]:
+    """One line of a frame of runs; see :class:`Comparison`."""
+    validations = record['validation']
+    splits = {
+        'last': validations[-1] if validations else {},
+        'best': metrics[0].best_line(validations) or {},
+        'test': record.get('test') or {},
+    }
+    pairs = [(kind, metric) for kind in splits for metric in metrics]
+    return {
+        'method': record['method'],
+        'trunk': record.get('trunk') or (record.get('setting') or {}).get('trunk') or '',
+        'rate': record['rate'],
+        'inner': record.get('inner_rate') or 0.0,
+        'seed': record['seed'],
+        'share': record['share_percent'],
+        'seconds': record.get('seconds_per_step') or math.nan,
+        'memory': record.get('peak_memory_mib') or math.nan,
+        'record': record,
+        **{f'{kind} {metric.name}': metric.shown(splits[kind]) for kind, metric in pairs},
+    }
 
 
-def _order(row: Row, metric: Metric) -> float:
-    final = row.scores[metric.name].final
-    if not final:
-        return math.inf
-    mean = statistics.mean(final)
-    return math.inf if math.isnan(mean) else mean if metric.lower else -mean
-
-
-def _row(
-    method: str,
-    trunk: str,
-    rates: Mapping[Rates, Sequence[Record]],
-    metrics: Sequence[Metric],
-    cost: Mapping[str, Any],
-) -> Row:
-    for rate, runs in rates.items():
-        seeds = [run['seed'] for run in runs]
-        if len(set(seeds)) < len(seeds):
-            raise InvalidSettingError(
-                f'{method} has two records of one seed at rate {rate}: '
-                f'{", ".join(sorted(run["run"] for run in runs))}. A table is of one grid.'
-            )
-    by_rate = _by_rate(method, rates, metrics[0])
-    usable = {rate: value for rate, value in by_rate.items() if not math.isnan(value)} or by_rate
-    wanted = metrics[0].best(usable.values()) if usable else None
-    rate = next((r for r, value in usable.items() if value == wanted), next(iter(rates)))
-    chosen = sorted(rates[rate], key=lambda run: run['seed'])
-    seconds = [run['seconds_per_step'] for run in chosen if run.get('seconds_per_step')]
-    memory = [run['peak_memory_mib'] for run in chosen if run.get('peak_memory_mib')]
-    return Row(
-        method,
-        trunk,
-        by_rate,
-        rate,
-        {metric.name: _score(chosen, metric, metrics[0]) for metric in metrics},
-        chosen[0]['share_percent'],
-        cost.get('seconds', statistics.median(seconds) if seconds else None),
-        cost.get('peak_memory_mib', max(memory, default=None)),
-        chosen,
-    )
-
-
-def _by_rate(
-    method: str, rates: Mapping[Rates, Sequence[Record]], metric: Metric
-) -> dict[Rates, float]:
-    """Mean last validation by rate, over the seeds that every rate has, if there are any.
+def _by_rate(group: DataFrame, metric: Metric) -> DataFrame:
+    """The lines of one method in :attr:`Comparison.by_rate`.
 
     With more seeds at one rate than at another, the means would differ by the seeds too.
     """
-    common = set.intersection(*({run['seed'] for run in runs} for runs in rates.values()))
-    found = {}
-    for rate in sorted(rates, key=lambda each: (each.head, each.inner or 0)):
-        runs = [run for run in rates[rate] if run['seed'] in common] or rates[rate]
-        values = _values(runs, metric, _last)
-        if values:
-            found[rate] = statistics.mean(values)
-    if len(rates) > 1 and len(found) < len(rates):
-        lacking = ', '.join(str(rate) for rate in rates if rate not in found)
-        raise InvalidSettingError(
-            f'{method} has several rates, and no {metric.name} of a validation to choose by at '
-            f'rate {lacking}. Name first a --metric that every validation has.'
+    seeds = group.groupby(RATES)['seed'].agg(set)
+    common = set.intersection(*seeds)
+    shared = group[group.seed.isin(common)] if common else group
+    found = shared.groupby([*METHOD, *RATES])[f'last {metric.name}'].agg(
+        lambda values: values.mean(skipna=False)
+    )
+    table = found.rename('value').reset_index()
+    lacking = table[table['value'].isna()]
+    if len(table) > 1 and len(lacking):
+        pairs = zip(lacking.rate, lacking.inner, strict=True)
+        rates = ', '.join(
+            f'{rate:g} / {inner:g}' if inner else f'{rate:g}' for rate, inner in pairs
         )
-    return found
+        raise InvalidSettingError(
+            f'{group.method.iloc[0]} has several rates, and no {metric.name} of a validation to '
+            f'choose by at rate {rates}. Name first a --metric that every validation has.'
+        )
+    return table
 
 
-def _read(line: Mapping[str, Any], name: str) -> float | None:
-    """A recorded value: None where there is none, NaN where it was not finite."""
-    value = line.get(name)
-    return math.nan if value is None and name in line else value
-
-
-def _last(run: Record, name: str) -> float | None:
-    return _read(run['validation'][-1], name) if run['validation'] else None
-
-
-def _test(run: Record, name: str) -> float | None:
-    return _read(run.get('test') or {}, name)
-
-
-def _values(
-    runs: Sequence[Record], metric: Metric, of: Callable[[Record, str], float | None]
-) -> list[float]:
-    """A shown value per run; none at all where a run has none."""
-    values = [of(run, metric.name) for run in runs]
-    found = [value * metric.scale for value in values if value is not None]
-    return found if len(found) == len(values) else []
-
-
-def _score(runs: Sequence[Record], metric: Metric, first: Metric) -> Score:
-    def best(run: Record, name: str) -> float | None:
-        line = first.best_line(run['validation'])
-        return None if line is None else _read(line, name)
-
-    return Score(*(_values(runs, metric, of) for of in (_last, best, _test)))
-
-
-def paired(row: Row, reference: Row, name: str) -> list[float]:
-    """What a method has more than the reference, one value for each seed that both have."""
-    ours, theirs = row.by_seed(name), reference.by_seed(name)
-    return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean of at least two values, by Student's t distribution."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, 0.975)) * error
-    return statistics.mean(values) - half, statistics.mean(values) + half
-
-
-def fewer_rates(rows: Sequence[Row]) -> dict[str, str]:
-    """The methods that had a smaller choice of rates than others, each with how much smaller.
-
-    Of a method with nothing inside, the head's rates alone are counted.
-    """
-    heads = {row.name: len({rates.head for rates in row.by_rate}) for row in rows}
-    both = {row.name: len(row.by_rate) for row in rows if row.rates.inner is not None}
-    found = {}
-    for row in rows:
-        counts = heads if row.rates.inner is None else both
-        own, most = counts[row.name], max(counts.values())
-        if own < most:
-            found[row.name] = f'{row.name} at {own} of {most}'
-    return found
+def _with_final(group: DataFrame, metrics: Sequence[Metric]) -> DataFrame:
+    for metric in metrics:
+        test = group[f'test {metric.name}']
+        final = test if test.notna().all() else group[f'last {metric.name}']
+        group = group.assign(**{f'final {metric.name}': final})
+    return group

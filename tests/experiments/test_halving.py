@@ -46,7 +46,10 @@ def test_scores_are_of_that_step_alone(tmp_path):
         folder.mkdir(parents=True)
         text = '\n'.join(json.dumps({'mIoU': value, 'step': step}) for step, value in lines)
         (folder / 'scalars.json').write_text(text)
-    assert halving.values([first, second], tmp_path, 'mIoU', 200) == {first.name: 40.0}
+    on, lines = halving.apply([first, second], [first, second], tmp_path, 'mIoU', [200])
+    assert on == [] and 'after step 200' in lines[0]  # of the second there is none yet
+    on, _ = halving.apply([first, second], [first, second], tmp_path, 'mIoU', [400])
+    assert on == [first]
 
 
 def test_halved_twice_a_quarter_is_left(tmp_path):

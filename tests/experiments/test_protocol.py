@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 
+from mmsigma.engine import tuner_code
 from mmsigma.errors import InvalidSettingError
 from mmsigma.experiments import protocol
 from tests.records import record
@@ -107,15 +108,15 @@ def test_code_is_what_computes(tmp_path, monkeypatch):
     config = changed('model.backbone.tuner.type', 'OnlyForThisTest')
 
     def code():
-        return protocol.code(config)
+        return tuner_code.code(config)
 
     before = code()
     main.write_text('"""A docstring."""\nimport os\n' + text.replace('negative', 'below zero'))
-    assert code() == before != protocol.code(CONFIG)
+    assert code() == before != tuner_code.code(CONFIG)
     main.write_text(text.replace('x * SCALE', 'x + SCALE'))
     assert code() != before
     main.write_text(text)
     assert code() == before
     (package / 'parts.py').write_text('SCALE = 2\n')
     assert code() != before
-    assert protocol.code({}) is None
+    assert tuner_code.code({}) is None

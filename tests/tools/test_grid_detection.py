@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmsigma.errors import UnknownNameError
-from mmsigma.experiments import grid, records
+from mmsigma.experiments import grid, jobs, records
 from tests.coco import write_coco
 from tests.detectors import tiny
 from tests.fixtures import Workplace
@@ -49,4 +49,5 @@ def test_the_record_says_that_there_is_no_test(place):
     (run,), _ = grid.read(path)
     counts = dict(trained=0, neck=0, head=0, share_percent=0)
     with pytest.raises(UnknownNameError, match="Did you mean 'coco/segm_mAP'"):
-        records.make(run, 'coco/segm_map', place.root / f'work_dirs/slice/{run.name}', counts, 1, 1)
+        job = jobs.Job(run, place.root / f'work_dirs/slice/{run.name}', list)
+        records.make(job, 'coco/segm_map', counts)

@@ -3,11 +3,11 @@
 import pytest
 import timm
 import torch
+import trunks
 from mmengine.config import Config
 from timm.models.beit import Beit
 
 from mmsigma.apis import params
-from mmsigma.experiments import trunk_table
 from mmsigma.models.adapted_backbone import AdaptedBackbone
 from mmsigma.models.trunks import TimmBEiT, TimmEVA, TimmHiera, TimmSwin, TimmViT
 from tests.fixtures import ROOT
@@ -77,7 +77,7 @@ def test_the_share_of_the_paper():
 def test_the_page_is_up_to_date():
     page = (ROOT / 'docs/trunks.md').read_text()
     for path in PATHS:
-        assert trunk_table.row(path) in page
+        assert trunks.row(path) in page
 
 
 def at_true_width(config):
