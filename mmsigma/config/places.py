@@ -1,9 +1,13 @@
-"""Where data and weights lie: in folders that the environment names, or beside the checkout."""
+"""Where data and weights lie: in folders that the environment names, or beside the checkout.
+
+Installed from a wheel there is no checkout, and they lie in the folder where a command is run.
+"""
 
 import os
 from pathlib import Path
 
-_SHARED = Path(__file__).parents[3] / 'shared'
+_PACKAGE = Path(__file__).parents[1]
+_SHARED = Path() if (_PACKAGE / '.mim').is_dir() else _PACKAGE.parents[1] / 'shared'
 
 
 def data_folder(name: str) -> str:
