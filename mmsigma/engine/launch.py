@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from mmsigma.engine.distributed.runner import Runner, StrategyRunner
 
 # What a run should have and a config of one's own may lack, and why.
-_HOOKS = {'CheckpointGuardHook': 'a checkpoint that fits in part is loaded in part'}
 _TRAINING_HOOKS = {
     'StopHook': 'a run that is stopped loses the steps since its last checkpoint',
     'PendingValidationHook': 'a killed run may lack a validation',
@@ -219,7 +218,6 @@ def _warn_of_missing(config: Config, trains: bool) -> None:
     from mmengine.logging import print_log
 
     needed = {
-        **_HOOKS,
         **(_TRAINING_HOOKS if trains else {}),
         **(_JOB_HOOKS if config.launcher != 'none' else {}),
     }

@@ -7,11 +7,10 @@ records lack what it shows, None.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.errors import InvalidSettingError
@@ -60,7 +59,7 @@ def against_share(comparison: Comparison) -> Figure | None:
     metric, names = comparison.metrics[0], comparison.labels
     split = 'test' if comparison.over_seeds(f'test {metric.name}')['mean'].notna().any() else 'last'
     found = comparison.over_seeds(f'{split} {metric.name}')
-    found = found.assign(share=comparison.first_runs.share)[np.isfinite(found['mean'])]
+    found = found.assign(share=comparison.first_runs.share)[found['mean'].abs() < math.inf]
     points, levels = found[found.share > 0], found[found.share == 0]
     if points.empty:
         return None
@@ -102,7 +101,7 @@ def curves(comparison: Comparison) -> Figure | None:
         for line in run.record['validation']
     ]
     found = pandas.DataFrame(lines)
-    found = found[np.isfinite(found['value'])].groupby([*METHOD, 'step'])['value'].mean()
+    found = found[found['value'].abs() < math.inf].groupby([*METHOD, 'step'])['value'].mean()
     means = [(name, found[name]) for name in names if name in found and len(found[name]) > 1]
     if not means:
         return None
@@ -123,5 +122,5 @@ def _colours(methods: Sequence[str]) -> list[Any]:
     from matplotlib import colormaps
 
     others = sum(not _ours(method) for method in methods)
-    found = iter(colormaps['viridis'](np.linspace(0, 0.75, max(others, 1))))
+    found = iter(colormaps['viridis'](0.75 * i / max(others - 1, 1)) for i in range(max(others, 1)))
     return [OURS if _ours(method) else next(found) for method in methods]

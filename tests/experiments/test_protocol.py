@@ -7,6 +7,7 @@ import pytest
 from mmsigma.engine import tuner_code
 from mmsigma.errors import InvalidSettingError
 from mmsigma.experiments import protocol
+from mmsigma.registry import TUNERS
 from tests.records import record
 
 CONFIG = {
@@ -104,6 +105,7 @@ def test_code_is_what_computes(tmp_path, monkeypatch):
                 return x * SCALE
     """)
     main.write_text(text)
+    monkeypatch.setattr(TUNERS, '_module_dict', dict(TUNERS.module_dict))
     __import__('some_tuners.mine')
     config = changed('model.backbone.tuner.type', 'OnlyForThisTest')
 

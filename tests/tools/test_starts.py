@@ -11,12 +11,18 @@ from tests.fixtures import ROOT
 
 TOOLS = [
     str(path.relative_to(ROOT))
-    for folder in ('tools', 'tools/analysis_tools', 'tools/dataset_converters')
+    for folder in (
+        'tools',
+        'tools/analysis_tools',
+        'tools/dataset_converters',
+        'tools/model_converters',
+    )
     for path in sorted((ROOT / folder).glob('*.py'))
 ]
 # Without what a tool needs, argparse speaks of that and not of what is misspelt.
 NEEDED = {
     'tools/analysis_tools/benchmark.py': ['backbone'],
+    'tools/report.py': ['records', '--markdown', 'page'],
     'tools/predict.py': ['--task', 'a', 'b', 'c', 'images', '--out', 'out'],
     'tools/dist_run.py': ['tools/train.py', 'config'],
 }

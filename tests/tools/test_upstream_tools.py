@@ -79,6 +79,6 @@ def test_a_config_that_lacks_hooks_is_told_so(place, capfd):
     config = place.config('custom_hooks = []', iters=3)
     assert place.call('train', config, '--work-dir', 'bare') == 0
     said = ''.join(capfd.readouterr())
-    for words in ('has no CheckpointGuardHook', 'no StopHook', '*_base_.custom_hooks'):
+    for words in ('has no StopHook', 'no PendingValidationHook', '*_base_.custom_hooks'):
         assert words in said
     assert 'MeanLossHook (' not in said  # of one process, which needs none

@@ -1,6 +1,6 @@
 """MMEngine's runners, which change no file of an earlier run before they have a checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from mmengine import runner
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from torch import nn
 
 from mmsigma.checkpoint.atomic_write import write
 from mmsigma.engine.distributed.connect import connect
+from mmsigma.engine.hooks.checkpoint_guard import CheckpointGuardHook
 
 
 @contextmanager
@@ -30,17 +32,26 @@ def integers_aside(model: nn.Module) -> Iterator[None]:
             parameter.data = data
 
 
-class _LateConfig:
-    """Writes the config with the first checkpoint.
+class _Guarded:
+    """Writes the config with the first checkpoint, and loads nothing in part.
 
-    Upstream writes it into the work directory before it has read a checkpoint or a label; a run
-    that fails on those would replace the config of a good run, and so would a test.
+    Upstream writes the config into the work directory before it has read a checkpoint or a label; a
+    run that fails on those would replace the config of a good run, and so would a test.
     """
 
     _dumped = False
     cfg: Any
     work_dir: str
     timestamp: str
+
+    hooks: list[Hook]
+    register_hook: Callable[[Hook], None]
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Register a config's hooks; where none guards checkpoints, one that does, too."""
+        super().register_hooks(*args, **kwargs)  # type: ignore[misc]
+        if not any(isinstance(hook, CheckpointGuardHook) for hook in self.hooks):
+            self.register_hook(CheckpointGuardHook())
 
     def dump_config(self) -> None:
         """Nothing yet; see :meth:`call_hook`."""
@@ -55,7 +66,7 @@ class _LateConfig:
                 write(Path(self.work_dir) / name, self.cfg.pretty_text.encode())
 
 
-class Runner(_LateConfig, runner.Runner):
+class Runner(_Guarded, runner.Runner):
     """MMEngine's runner: one process, or DDP."""
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -68,7 +79,7 @@ class Runner(_LateConfig, runner.Runner):
             super()._init_model_weights()
 
 
-class StrategyRunner(_LateConfig, runner.FlexibleRunner):
+class StrategyRunner(_Guarded, runner.FlexibleRunner):
     """MMEngine's runner of strategies, for configs with ``strategy``."""
 
     def build_strategy(self, *args: Any, **kwargs: Any) -> Any:
