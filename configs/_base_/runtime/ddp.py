@@ -1,6 +1,6 @@
 # Every process has the whole model and averages the gradients of what trains: PyTorch's DDP in
 # MMEngine's runner. What a launcher does without this file, and statistics of batch norms over all
-# GPUs. To be merged over any leaf: tools/train.py LEAF --strategy ddp, or in _base_ behind it.
+# GPUs. To be merged over any config: tools/train.py CONFIG --strategy ddp, or in _base_ behind it.
 strategy = None
 model_wrapper_cfg = dict(
     type='MMDistributedDataParallel',

@@ -1,5 +1,5 @@
 # Full fine-tuning: lower rates for earlier blocks, and no weight decay on norms, biases and scales.
-# Beside a schedule in `_base_`, and a line in the leaf: optim_wrapper = _base_.layer_decay
+# Beside a schedule in `_base_`, and a line in the config: optim_wrapper = _base_.layer_decay
 # A schedule's own rate of the backbone stays, and multiplies: docs/training.md.
 layer_decay = dict(
     constructor='mmsigma.LayerDecayOptimWrapperConstructor',

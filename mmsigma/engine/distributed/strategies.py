@@ -1,4 +1,4 @@
-"""Runtime configs for many processes, merged over any leaf."""
+"""Runtime configs for many processes, merged over any config."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ NAMES = ('ddp', 'fsdp', 'deepspeed')
 
 
 def merge(config: Config, name: str) -> None:
-    """Merge a runtime config into a leaf's, in place.
+    """Merge a runtime config into another config, in place.
 
     Args:
-        config: The leaf's.
+        config: The other.
         name: ``ddp``, ``fsdp``, ``deepspeed``, or the path of a file.
 
     Raises:
