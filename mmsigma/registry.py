@@ -122,4 +122,8 @@ def build(registry: Registry, config: Any) -> Any:
                 f'{kind.capitalize()} {name} needs `{argument}`, which has no default; '
                 f'given: {", ".join(arguments) or "nothing"}.'
             )
-    return cls(**arguments)
+    built = cls(**arguments)
+    if registry is TRUNKS:  # which records what it was built with
+        left_out = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
+        built.built_with = {**left_out, **arguments}
+    return built

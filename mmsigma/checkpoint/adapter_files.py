@@ -62,7 +62,7 @@ def save(state: Mapping[str, Tensor], folder: str | Path) -> dict[str, int]:
 
 
 def load(backbone: 'AdaptedBackbone', folder: str | Path) -> None:
-    """Load adapters that :func:`save` wrote, strictly.
+    """Load adapters that :func:`save` wrote, strictly; the backbone may have other outputs.
 
     Raises:
         CheckpointMismatchError: The files are missing or unreadable, or belong to another trunk,
@@ -79,4 +79,6 @@ def load(backbone: 'AdaptedBackbone', folder: str | Path) -> None:
             'a folder that tools/model_converters/export_adapter.py wrote, with '
             f'{TENSORS} and {RECORD}.'
         ) from error
+    if 'settings' in record:
+        record['settings'].pop('out_indices', None)
     backbone.load_state_dict({**tensors, _EXTRA: checkpoint_record.encode(record)})

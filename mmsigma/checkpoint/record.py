@@ -6,10 +6,12 @@ that it travels through ``torch.save``, safetensors, ``weights_only`` loading an
 """
 
 import json
+import logging
 from collections.abc import Collection, Mapping, MutableMapping
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmsigma.errors import CheckpointMismatchError
@@ -53,7 +55,8 @@ def compare(saved: Mapping[str, Any], own: Mapping[str, Any], whole_trunk: bool)
             trunk was built with do not matter.
 
     Raises:
-        CheckpointMismatchError: Another trunk, other trunk weights or other tuner settings.
+        CheckpointMismatchError: Another trunk, other trunk weights, other tuner settings, or other
+            settings of trunk or backbone that change the maps.
     """
     if saved['trunk'] != own['trunk']:
         raise CheckpointMismatchError(
@@ -72,6 +75,7 @@ def compare(saved: Mapping[str, Any], own: Mapping[str, Any], whole_trunk: bool)
             f'The checkpoint has other adapter settings ({"; ".join(differing)}). '
             'Give the config the settings it was trained with.'
         )
+    _compare_settings(saved, own)
     if saved['fingerprint'] != own['fingerprint'] and not whole_trunk:
         built = 'pretrained weights' if own['loaded'] else 'random weights'
         trained = 'pretrained weights' if saved['loaded'] else 'random weights'
@@ -79,6 +83,33 @@ def compare(saved: Mapping[str, Any], own: Mapping[str, Any], whole_trunk: bool)
             f'The adapters were trained on {own["trunk"]!r} with other weights: fingerprint '
             f'{saved["fingerprint"]} ({trained}), but this trunk has {own["fingerprint"]} '
             f'({built}). Set `weights` of the trunk to the file they were trained on.'
+        )
+
+
+def _compare_settings(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Compare what changes the maps besides weights and tuner; files of before do not say it."""
+    before = saved.get('settings')
+    if before is None:
+        print_log(
+            f'The checkpoint is of an earlier mmsigma: it does not say {", ".join(own["settings"])}'
+            ', so nobody can tell whether this config computes what was trained.',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return
+    if own['settings'].keys() <= {'out_indices'}:  # a trunk that was built by hand
+        before = {'out_indices': before.get('out_indices', own['settings']['out_indices'])}
+    # Arguments that a later version has added are not in the file; their defaults change nothing.
+    named = {name for name in own['settings'] if name.startswith('model_args.')}
+    differing = [
+        f'{name}: {before.get(name)!r} in the checkpoint, {own["settings"].get(name)!r} here'
+        for name in sorted(before.keys() | named)
+        if before.get(name) != own['settings'].get(name)
+    ]
+    if differing:
+        raise CheckpointMismatchError(
+            f'With this config the checkpoint would compute something else ({"; ".join(differing)}'
+            '). Give the trunk and the backbone the settings that it was trained with.'
         )
 
 

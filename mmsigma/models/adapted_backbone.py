@@ -271,6 +271,7 @@ class AdaptedBackbone(nn.Module):
             'fingerprint': self.trunk.fingerprint,
             'loaded': self.trunk.loaded,
             'tuner': self.tuner.settings(),
+            'settings': {**self.trunk.settings(), 'out_indices': list(self.out_indices)},
         }
 
     def get_extra_state(self) -> Tensor:

@@ -1,6 +1,7 @@
 """The contract of a family of frozen vision foundation models."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 STORED = (*DTYPES, int8.NAME)
 MODES = ('eval', 'train')
+# Arguments that change no map, or that the name or the fingerprint says.
+_FREE = ('model_name', 'weights', 'mode', 'dtype')
 
 
 def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
@@ -77,6 +80,7 @@ class Trunk(nn.Module, ABC):
         if dtype not in STORED:
             raise UnknownNameError(unknown('trunk dtype', dtype, STORED))
         self.name = name
+        self.built_with: dict[str, Any] = {}  # by whoever builds it from a config
         self.loaded = loaded
         self.mode = mode
         self.fingerprint = fingerprint(model)
@@ -103,6 +107,22 @@ class Trunk(nn.Module, ABC):
             config: ``dict(type=..., ...)``, the arguments of the family.
         """
         return cls.provides
+
+    def settings(self) -> dict[str, Any]:
+        """What changes the maps besides the weights, by name, as plain JSON values.
+
+        All arguments of the class count, ``model_args`` one by one, but those in :data:`_FREE`:
+        where weights come from, and what training or precision alone see.
+        """
+        given = {**self.built_with}
+        inside = given.pop('model_args', None) or {}
+        given |= {f'model_args.{name}': value for name, value in inside.items()}
+        found = {
+            name: getattr(self, name, None) if value is None else value
+            for name, value in given.items()
+            if name not in _FREE and 'drop' not in name
+        }
+        return json.loads(json.dumps(found, default=str))
 
     def train(self, mode: bool = True) -> 'Trunk':
         """Follow the caller only where the trunk's mode is ``train``."""
