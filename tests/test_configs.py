@@ -271,7 +271,7 @@ def write_coco(root, count):
     boxes = [[0, 4, 40, 56], [40, 4, 40, 56]]
     annotations = [
         dict(
-            id=2 * i + k, image_id=i, category_id=k, bbox=box, area=box[2] * box[3], iscrowd=0
+            id=2 * i + k + 1, image_id=i, category_id=k, bbox=box, area=box[2] * box[3], iscrowd=0
         )
         for i in range(count)
         for k, box in enumerate(boxes)

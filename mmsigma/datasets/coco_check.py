@@ -1,7 +1,8 @@
 """Checks of annotation files in COCO's format, before a long run starts.
 
 What mmdet itself leaves out is let pass: boxes without area, crowds (which count as ignored),
-images without annotations where ``filter_cfg`` says so.
+images without annotations where ``filter_cfg`` says so. Values that it, pycocotools or the
+evaluation of panoptic segments would misread are in :data:`mmsigma.datasets.coco_rules.RULES`.
 """
 
 import json
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmsigma.datasets.coco_rules import some
+from mmsigma.datasets.coco_values import check_ids, check_images, check_masks, check_objects
 from mmsigma.errors import DataError
 
 _PARTS = ('images', 'annotations', 'categories')
@@ -27,7 +30,7 @@ def check_annotations(
     masks: bool = False,
     evaluated: bool = False,
 ) -> None:
-    """Check one file: a second for 5,000 images, some ten for COCO's training split.
+    """Check one file: a second for 5,000 images, some twenty for COCO's training split.
 
     Args:
         path: A JSON file of instances or of panoptic segments.
@@ -43,12 +46,14 @@ def check_annotations(
     Raises:
         DataError: No such JSON; entries that lack what the format has; annotations of images or
             categories that it does not list; images that are listed and missing; other classes
-            than its categories, or in another order; instances without the mask that is loaded; no
+            than its categories, or in another order; instances without the mask that is loaded;
+            ids, sizes, boxes or masks that would be misread, with a line that mends the file; no
             image that is left to train on.
     """
     content = _read(path, name)
     annotations = content.get('annotations', [])
     _check_keys(path, name, content, panoptic, evaluated)
+    check_ids(path, name, content, panoptic, evaluated)
     listed = {image['id']: image for image in content['images']}
     names = {category['id']: category['name'] for category in content['categories']}
     _check_classes(path, name, classes, list(names.values()))
@@ -77,6 +82,8 @@ def check_annotations(
         files = [f'{Path(file).with_suffix(".png")}' for file in files]
         _check_files(path, name, pictures, files, 'panoptic pictures', 'seg')
 
+    check_images(path, name, content['images'], images)
+
     wanted = {c for c, title in names.items() if not classes or title in classes}
     others = [title for c, title in names.items() if c in used - wanted]
     if panoptic and others:
@@ -85,6 +92,13 @@ def check_annotations(
             f'({some(others)}), and mmdet has no filter for them. Set metainfo=dict(classes=...) '
             'to all, or remove the segments.'
         )
+    read = [
+        (part, listed[image])
+        for image, parts in found.items()
+        for part in parts
+        if part['category_id'] in wanted
+    ]
+    check_objects(path, name, read, panoptic)
     kept = {
         image: [
             part
@@ -94,9 +108,10 @@ def check_annotations(
         for image, parts in found.items()
     }
     if masks and not panoptic:
-        whole = found if evaluated else kept  # pycocotools reads those without area too
-        read = [p for parts in whole.values() for p in parts if p['category_id'] in wanted]
-        _check_masks(path, name, read)
+        # pycocotools reads those without area too.
+        read = [(p, i) for p, i in read if evaluated or _kept(p, i, panoptic)]
+        _check_masks(path, name, [part for part, _ in read])
+        check_masks(path, name, read, evaluated)
     if filter_cfg is not None:
         things = {c['id'] for c in content['categories'] if not panoptic or c['isthing']}
         smallest = filter_cfg.get('min_size', 0)
@@ -236,10 +251,3 @@ def _check_files(
             f'{some(missing)}. Set data_prefix.{key} to where they are, or remove them from the '
             'file.'
         )
-
-
-def some(names: Iterable[str], shown: int = 5, between: str = ', ') -> str:
-    """The first of many names."""
-    names = list(names)
-    more = f' and {len(names) - shown:,} more' if len(names) > shown else ''
-    return between.join(names[:shown]) + more

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from mmsigma.datasets.check import check_paths, wrong_heads
 from mmsigma.errors import DataError
@@ -150,12 +151,15 @@ def test_classes_in_another_order(root):
     'change',
     [
         lambda c: c.update(annotations=[]),
-        lambda c: [i.update(width=20) for i in c['images']],
+        lambda c: ([i.update(width=20) for i in c['images']], each(bbox=[2, 2, 9, 9])(c)),
     ],
     ids=['empty', 'small'],
 )
 def test_no_image_is_left(change, root):
     edit(root, change)
+    for image in json.loads((root / 'annotations/instances_train2017.json').read_text())['images']:
+        size = (image['width'], image['height'])
+        Image.new('RGB', size).save(root / 'train2017' / image['file_name'])
     assert 'of 6 images' in refused(config(root))
     check(config(root, filter_cfg=None))
     check(config(root, test_mode=True))
@@ -184,7 +188,7 @@ NOTHING = {
     [
         *(pytest.param('instances', change, id=f'instances, {n}') for n, change in NOTHING.items()),
         *(pytest.param('panoptic', change, id=f'panoptic, {n}') for n, change in NOTHING.items()),
-        pytest.param('instances', each(bbox=[90, 5, 9, 9]), id='instances, outside'),
+        pytest.param('instances', each(bbox=[80, 5, 9, 9]), id='instances, outside'),
         pytest.param('panoptic', no_things, id='panoptic, stuff'),
     ],
 )
