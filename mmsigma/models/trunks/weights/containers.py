@@ -65,6 +65,10 @@ def _sets(state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def without_chunks(state: dict[str, Any]) -> dict[str, Any]:
     """DINOv2's training counts blocks as ``blocks.CHUNK.BLOCK``, BLOCK through all chunks."""
     blocks = [key for key in state if _BLOCK.match(key)]
-    if not blocks or not all(_CHUNKED.match(key) for key in blocks):
+    places = {match[0]: match[2] for key in blocks if (match := _CHUNKED.match(key))}
+    attends = any('.attn.qkv.' in key for key in blocks)  # stages of convolutions look alike
+    if not attends or not all(_CHUNKED.match(key) for key in blocks):
+        return state
+    if len(set(places.values())) < len(places):
         return state
     return {_CHUNKED.sub(r'\1\2', key): value for key, value in state.items()}
