@@ -1,5 +1,6 @@
 """Reads weight files, brings them under timm's names, and loads them strictly."""
 
+import argparse
 import json
 import logging
 import pickle
@@ -16,11 +17,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmsigma.errors import WeightsError
-from mmsigma.models.trunks.weights import layouts, position, release_layout, transformers_layout
+from mmsigma.models.trunks.weights import (
+    containers,
+    layouts,
+    position,
+    release_layout,
+    transformers_layout,
+)
 
 LAYOUTS = (*transformers_layout.LAYOUTS, *release_layout.LAYOUTS)
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
-_WRAPPERS = ('state_dict', 'model', 'model_state', 'module', 'teacher')
+_WRAPPERS = containers.SETS
 _INDEX = '.index.json'  # of a model that transformers saved in several files
 _TORCH_MAGIC = (b'PK', b'\x80\x02')  # zip, and the pickle of the format before it
 _ADVICE = 'Give the weights of this architecture, or the architecture of these weights.'
@@ -35,8 +42,9 @@ def read(path: str) -> dict[str, Tensor]:
     """The tensors of a safetensors or PyTorch file, without running any code stored in it.
 
     Args:
-        path: A local file; a checkpoint's ``state_dict`` or ``model`` entry is unwrapped. Of a
-            model in several files, its ``.index.json``.
+        path: A local file; of several sets of weights, see
+            :mod:`mmsigma.models.trunks.weights.containers`, ``FILE#SET`` takes another. Of a model
+            in several files, its ``.index.json``.
 
     Raises:
         WeightsError: The file is missing, truncated, holds no tensors, or needs arbitrary pickles.
@@ -45,7 +53,11 @@ def read(path: str) -> dict[str, Tensor]:
         raise WeightsError(
             f"Trunk weights are a local file, 'hub' or 'random', with no default; given: {path!r}."
         )
-    file = Path(path).expanduser()
+    file, wanted = Path(path).expanduser(), ''
+    if not file.exists() and '#' in file.name:
+        path, _, wanted = str(path).rpartition('#')
+        file = Path(path).expanduser()
+    path = str(path)
     if not file.is_file():
         folder = file if file.is_dir() else file.parent
         near = sorted(p.name for p in folder.glob('*') if p.name.endswith((*SUFFIXES, _INDEX)))[:8]
@@ -67,10 +79,7 @@ def read(path: str) -> dict[str, Tensor]:
             f'in {_INDEX}.'
         )
     state = _open(file, path)
-    for _ in _WRAPPERS:  # they may lie in one another
-        for key in _WRAPPERS:
-            if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-                state = state[key]
+    state = containers.unwrap(state, wanted, path)
     entries = state if isinstance(state, Mapping) else {}
     tensors = {k: v for k, v in entries.items() if isinstance(v, Tensor)}
     if not tensors:
@@ -79,7 +88,7 @@ def read(path: str) -> dict[str, Tensor]:
             f'Trunk weights {path!r} hold no named tensors at the top level or under '
             f'{" / ".join(_WRAPPERS)}; found: {found}. Give a state dict.'
         )
-    return tensors
+    return containers.without_chunks(tensors)
 
 
 def _read_parts(index: Path) -> dict[str, Tensor]:
@@ -106,7 +115,8 @@ def _open(file: Path, path: str) -> Any:
     try:
         if file.suffix == '.safetensors':
             return load_file(file)
-        return torch.load(file, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # options of the training
+            return torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # an unpickler raises anything on bytes that are no pickle
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         with file.open('rb') as stream:
