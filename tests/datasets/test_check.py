@@ -235,8 +235,10 @@ def test_datasets_in_a_wrapper_are_counted_together(root):
         for i in range(3):
             save(other, i, labels)
         parts.append(dataset(other, pipeline=LOAD))
-    both = RepeatDataset(ConcatDataset(parts), times=2)
+    both = ConcatDataset(parts)
     assert check_labels(both, heads(3), 9, ()) == 6
+    with pytest.raises(DataError, match=r'\(sky, road\)'):
+        check_labels(RepeatDataset(parts[1], times=2), heads(3), 9, ())
     save(other, 1, [9])
     with pytest.raises(DataError, match=r'other2.*labels \[9\]'):
         check_labels(both, heads(3), 9, ())
