@@ -87,7 +87,7 @@ def ignored_labels(
         if not any(part in _SEGMENTOR_HEADS for part in name.split('.')):
             continue
         if key.endswith('head'):
-            names = ('ignore_index',)
+            names: tuple[str, ...] = ('ignore_index',)
         elif key == 'loss_decode':
             names = ('ignore_index', 'ignore_label')
         else:

@@ -17,7 +17,7 @@ def left_out_images(dataset: Any) -> str | None:
     Args:
         dataset: A built dataset that lists the files of a folder, as mmseg's do.
     """
-    suffix = getattr(dataset, 'img_suffix', None)
+    suffix: Any = getattr(dataset, 'img_suffix', None)
     prefix = getattr(dataset, 'data_prefix', None) or {}
     folder = _listed(dataset, 'img_path') if suffix else None
     if folder is None:
@@ -47,7 +47,7 @@ def labels_without_image(dataset: Any) -> str | None:
     Args:
         dataset: A built dataset that lists the files of a folder, as mmseg's do.
     """
-    suffix = getattr(dataset, 'seg_map_suffix', None)
+    suffix: Any = getattr(dataset, 'seg_map_suffix', None)
     images = _listed(dataset, 'img_path') if suffix and len(dataset) else None
     if images is None or 'instances' in dataset.get_data_info(0):
         return None
