@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 import yaml
 
+from mmsigma import __main__ as command
 from tests.fixtures import TINY, Workplace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,6 +111,18 @@ def test_the_wheel_trains_in_an_empty_folder(installed, tmp_path):
     assert counted.returncode == 0, counted.stderr
     assert mmsigma('trian').stderr.startswith("error: Unknown tool 'trian'. Did you mean 'train'?")
     assert 'Train an mmseg or mmdet config' in mmsigma().stdout
+
+
+def test_the_command_finds_tools_and_configs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['mmsigma', 'table', '--help'])
+    monkeypatch.setattr(sys, 'path', [*sys.path])
+    with pytest.raises(SystemExit) as stopped:
+        command.main()
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith('usage: table.py ')
+    name = 'sigma_dinov2-s_fcn_camvid-308x224'
+    assert command.installed.config(name) == ROOT / f'configs/camvid/{name}.py'
+    assert command.installed.config('nothing') is None
 
 
 def test_models_of_the_index_exist():

@@ -47,12 +47,16 @@ def main() -> None:
 
         count = draw(parts, args.sheet, args.images, config.get('default_scope'))
         print(f'\n{args.sheet}: {count} images')
-    problems = [problem for part in parts for problem in part.problems]
+    # What is wrong with a head or a metric is found once for every split.
+    problems = list(dict.fromkeys(problem for part in parts for problem in part.problems))
     if not parts:
         problems.append(f'{args.config} has no dataloader.')
+    warnings = [warning for part in parts for warning in part.warnings]
+    if warnings:
+        print(f'\n{len(warnings)} things to look at:\n- ' + '\n- '.join(warnings))
     if problems:
         raise DataError(f'{len(problems)} things are wrong:\n- ' + '\n- '.join(problems))
-    print('\nNothing is wrong.')
+    print('\nNothing is wrong' + (' besides.' if warnings else '.'))
 
 
 if __name__ == '__main__':

@@ -4,15 +4,17 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mmengine.registry import DATASETS
 from tqdm.contrib.concurrent import thread_map
 
-from mmsigma.datasets.check import REMOTE, check_paths, dataset_configs, wrong_heads
+from mmsigma.datasets.agreement import disagreements, ignored_label, wrong_heads
+from mmsigma.datasets.check import REMOTE, check_paths, dataset_configs
 from mmsigma.datasets.coco_check import some
-from mmsigma.datasets.sample_check import Sample, evenly, examine
+from mmsigma.datasets.label_check import TrainedLabels, check_allowed, own_steps
+from mmsigma.datasets.left_out import labels_without_image, left_out_images
+from mmsigma.datasets.sample_check import Sample, evenly, examine, label_loader
 from mmsigma.errors import DataError
 
 LOADERS = {
@@ -32,8 +34,10 @@ class Part:
         dataset: The built dataset, without a pipeline; None where it cannot be built.
         lines: What was found, in words.
         problems: What is wrong, in words.
+        warnings: What may be wrong, in words.
         classes: Names of the classes; empty for what has none, as depth.
         counts: Pixels or instances of each class, in what was read.
+        labels: What the label files of a training set hold; None for what has none.
         images: Paths of all images.
     """
 
@@ -42,9 +46,11 @@ class Part:
     dataset: Any = None
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     counts: Counter[int] = field(default_factory=Counter)
     unit: str = ''
+    labels: TrainedLabels | None = None
     images: set[str] = field(default_factory=set)
 
     def wrong(self, text: str) -> None:
@@ -73,7 +79,11 @@ def inspect(config: Any, samples: int | None = 1000, workers: int = 4) -> list[P
             part = Part(f'{split} {number}' if len(found) > 1 else split, dataset)
             parts.append(part)
             _inspect(part, config, samples, workers)
+        if parts:
+            first = next((part for part in parts if part.name.split()[0] == split), parts[0])
+            first.problems += disagreements(config, loader)
     _overlap(parts)
+    _absent(parts, config)
     return parts
 
 
@@ -101,13 +111,18 @@ def _inspect(part: Part, config: Any, samples: int | None, workers: int) -> None
         return
     is_depth = 'depth_map_path' in infos[0]
     part.classes = () if is_depth else tuple(dataset.metainfo.get('classes') or ())
-    for text in wrong_heads(part.classes, model) if part.classes else ():
+    for text in wrong_heads(part.classes, model, scope) if part.classes else ():
         part.wrong(text)
     _missing(part, infos)
-    _unlisted(part, infos)
-    ignore = getattr(dataset, 'ignore_index', 255)
+    if alone := labels_without_image(dataset):
+        part.wrong(alone)
+    if left := left_out_images(dataset):
+        part.warnings.append(f'{part.name}: {left}')
+    ignore = ignored_label(model, getattr(dataset, 'ignore_index', 255), scope)
+    steps = part.config.get('pipeline') or []
+    loader = None if is_depth or 'instances' in infos[0] else label_loader(steps, scope)
     read = thread_map(
-        lambda i: examine(infos[i], len(part.classes), ignore),
+        lambda i: examine(infos[i], len(part.classes), ignore, loader),
         evenly(len(infos), samples),
         max_workers=max(workers, 1),
         desc=part.name,
@@ -126,6 +141,11 @@ def _inspect(part: Part, config: Any, samples: int | None, workers: int) -> None
         part.wrong(f'{len(cases):,} {kind}: {some(cases, 3)}')
     if 'instances' in infos[0]:
         _instances(part, infos)
+    elif part.classes and any(info.get('seg_map_path') for info in infos):
+        files = sum(1 for sample in read if sample.pixels)
+        total = files + len(infos) - len(read)
+        own, pixels = own_steps(steps, scope), Counter(part.counts)
+        part.labels = TrainedLabels(part.classes, pixels, files, total, {ignore}, own)
     ignored = part.counts.pop(ignore, 0) if part.unit == 'pixels' else 0
     if part.classes and part.counts:
         share = ignored / (ignored + part.counts.total())
@@ -159,22 +179,6 @@ def _missing(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
         missing = [p for p in paths if REMOTE not in p and not os.path.exists(p)]
         if missing:
             part.wrong(f'{len(missing):,} of {len(paths):,} {what}: {some(missing, 3)}')
-
-
-def _unlisted(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
-    """Label files without an image, where the images are all files of a folder."""
-    suffix = getattr(part.dataset, 'seg_map_suffix', None)
-    if part.config.get('ann_file') or not suffix or 'instances' in infos[0]:
-        return
-    key = 'depth_map_path' if 'depth_map_path' in infos[0] else 'seg_map_path'
-    folder = (part.dataset.data_prefix or {}).get(key)
-    if not folder or REMOTE in folder or not os.path.isdir(folder):
-        return
-    listed = {os.path.normpath(info[key]) for info in infos if info.get(key)}
-    there = (p for p in Path(folder).rglob(f'*{suffix}') if not p.name.startswith('.'))
-    alone = sorted(str(p) for p in there if os.path.normpath(p) not in listed)
-    if alone:
-        part.wrong(f'{len(alone):,} label files have no image: {some(alone, 3)}')
 
 
 def _instances(part: Part, infos: Sequence[Mapping[str, Any]]) -> None:
@@ -216,6 +220,32 @@ def _overlap(parts: Sequence[Part]) -> None:
         both = part.images & train
         if both and not part.name.startswith('train'):
             part.lines.append(f'{len(both):,} of these images are trained on too')
+
+
+def _absent(parts: Sequence[Part], config: Any) -> None:
+    """Classes that no label file of all training sets together has, as training looks for them."""
+    hooks = [
+        hook
+        for hook in config.get('custom_hooks') or ()
+        if str(hook.get('type')).rpartition('.')[2] == 'LabelCheckHook'
+    ]
+    allowed = [name for hook in hooks for name in hook.get('absent') or ()]
+    together: dict[tuple[str, ...], TrainedLabels] = {}
+    trained = []
+    for part in parts:
+        if part.labels and part.name.startswith('train'):
+            trained.append(part)
+            together.setdefault(part.classes, TrainedLabels(part.classes)).merge(part.labels)
+    if not trained:
+        return
+    try:
+        check_allowed(allowed, [name for classes in together for name in classes])
+    except DataError as error:
+        trained[0].problems.append(str(error))
+    for labels in together.values():
+        if said := labels.absent(allowed):
+            part = next(part for part in trained if part.classes == labels.classes)
+            (part.problems if said[1] else part.warnings).append(said[0])
 
 
 def class_table(parts: Sequence[Part]) -> list[str]:

@@ -1,18 +1,22 @@
 """One image and its labels on disk: whether they can be read, their sizes and values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import BaseTransform, LoadAnnotations
 from mmengine.fileio import get
+from mmengine.registry import TRANSFORMS
 from PIL import Image
 
 from mmsigma.datasets.panoptic import VOID, decode
+from mmsigma.datasets.settings import registered
 
 _ORIENTATION, _SIDEWAYS = 274, (5, 6, 7, 8)  # of EXIF; images are turned when they are read
+_WIDE = ('I', 'I;16', 'I;16B', 'I;16L', 'F')  # Pillow's modes of more than 8 bits
 
 
 @dataclass
@@ -51,13 +55,37 @@ def trained_values(values: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
     return values
 
 
-def examine(info: Mapping[str, Any], classes: int, ignore: int = 255) -> Sample:
+def label_loader(steps: Iterable[Any], scope: str | None = None) -> BaseTransform | None:
+    """The step of a pipeline that reads label files; None where none is one of mmcv's kind.
+
+    Args:
+        steps: Of the pipeline, built or as configs.
+        scope: The config's default scope.
+    """
+    for step in steps:
+        if isinstance(step, LoadAnnotations) and step.with_seg:
+            return step
+        kind = registered(TRANSFORMS, step, scope) if isinstance(step, Mapping) else None
+        if isinstance(kind, type) and issubclass(kind, LoadAnnotations):
+            loader: Any = TRANSFORMS.build({**step, 'type': kind})
+            if loader.with_seg:
+                return loader
+    return None
+
+
+def examine(
+    info: Mapping[str, Any],
+    classes: int,
+    ignore: int | None = 255,
+    loader: BaseTransform | None = None,
+) -> Sample:
     """Read the image and the labels of one entry of a dataset.
 
     Args:
         info: The entry, as ``get_data_info`` gives it.
         classes: How many classes the labels can be of.
-        ignore: The label of pixels to ignore.
+        ignore: The label of pixels to ignore; None for none.
+        loader: What :func:`label_loader` found.
 
     Returns:
         What was found; a file that is not there is not told here.
@@ -74,20 +102,30 @@ def examine(info: Mapping[str, Any], classes: int, ignore: int = 255) -> Sample:
         sample.problems.append(('images have another size than their annotations say', case))
     for key in ('seg_map_path', 'depth_map_path'):
         if info.get(key) and Path(info[key]).exists():
-            examine_map(info[key], info, key, classes, ignore, sample)
+            examine_map(info[key], info, key, classes, ignore, sample, loader)
     return sample
 
 
 def examine_map(
-    path: str, info: Mapping[str, Any], key: str, classes: int, ignore: int, sample: Sample
+    path: str,
+    info: Mapping[str, Any],
+    key: str,
+    classes: int,
+    ignore: int | None,
+    sample: Sample,
+    loader: BaseTransform | None = None,
 ) -> None:
     """Read one label file or depth map of an entry, and note in ``sample`` what is there."""
-    image = _read(path, 'label files', sample)
-    if image is None:
+    labels = key == 'seg_map_path' and 'segments_info' not in info and 'instances' not in info
+    image = None if labels and loader else _read(path, 'label files', sample)
+    values = None if image is None else np.asarray(image)
+    if labels and loader:
+        values = _load(path, info, loader, sample)
+    if values is None:
         return
-    values = np.asarray(image)
-    if sample.size and image.size != sample.size:
-        case = f'{path} is {_times(image.size)}, its image {_times(sample.size)}'
+    size = image.size if image else values.shape[1::-1]
+    if sample.size and size != sample.size:
+        case = f'{path} is {_times(size)}, its image {_times(sample.size)}'
         sample.problems.append(('label files have another size than their image', case))
     if 'segments_info' in info:
         listed = {segment['id'] for segment in info['segments_info']} | {VOID}
@@ -98,22 +136,68 @@ def examine_map(
     elif key == 'depth_map_path':
         if not values.any():
             sample.problems.append(('depth maps are empty', path))
-    elif 'instances' not in info:
-        if values.ndim != 2:
-            case = f'{path} has shape {values.shape}'
-            sample.problems.append(('label files hold colours, not one index for a pixel', case))
-            return
+    elif labels:
+        _note_labels(path, values, info if image else {}, classes, ignore, sample)
+
+
+def _note_labels(
+    path: str,
+    values: np.ndarray,
+    info: Mapping[str, Any],
+    classes: int,
+    ignore: int | None,
+    sample: Sample,
+) -> None:
+    """Count labels of shape (H, W), and note those that are no class.
+
+    ``info`` says how the values of a file become labels; it is empty for what a loader gave.
+    """
+    if values.ndim != 2:
+        kind = (
+            'label files hold colours, not one index for a pixel (convert them to one channel of '
+            f'labels from 0 to {classes - 1})'
+        )
+        sample.problems.append((kind, f'{path} has shape {values.shape}'))
+        return
+    if values.dtype == np.uint8:
+        occurring = np.bincount(values.ravel())
+        given = np.flatnonzero(occurring)
+        counts = occurring[given]
+    else:
         given, counts = np.unique(values, return_counts=True)
-        for label, count in zip(trained_values(given.astype(int), info), counts, strict=True):
-            sample.pixels[int(label)] = sample.pixels.get(int(label), 0) + int(count)
-        wrong = [v for v in sample.pixels if v != ignore and not 0 <= v < classes]
-        if wrong:
-            kind = (
-                f'label files have labels that are none of the {classes} classes (0 to '
-                f'{classes - 1}, and {ignore} for pixels to ignore; convert them, or set classes, '
-                'label_map or reduce_zero_label)'
-            )
-            sample.problems.append((kind, f'{path} has labels {sorted(wrong)[:8]}'))
+    for label, count in zip(trained_values(given.astype(int), info), counts, strict=True):
+        sample.pixels[int(label)] = sample.pixels.get(int(label), 0) + int(count)
+    wrong = [v for v in sample.pixels if v != ignore and not 0 <= v < classes]
+    if wrong:
+        kind = (
+            f'label files have labels that are none of the {classes} classes (0 to '
+            f'{classes - 1}, and {"none" if ignore is None else ignore} for pixels to ignore; '
+            'convert them, or set classes, label_map or reduce_zero_label)'
+        )
+        sample.problems.append((kind, f'{path} has labels {sorted(wrong)[:8]}'))
+
+
+def _load(
+    path: str, info: Mapping[str, Any], loader: BaseTransform, sample: Sample
+) -> np.ndarray | None:
+    """Labels as the pipeline's own step loads them; None, and the reason noted, where it fails."""
+    data = get(path)
+    try:
+        if Image.open(BytesIO(data)).mode in _WIDE:
+            values = np.asarray(Image.open(BytesIO(data)))
+            if values.size and not 0 <= values.min() <= values.max() <= 255:
+                kind = 'label files have values that 8 bits do not hold, to which they are loaded'
+                sample.problems.append((kind, f'{path} has {values.min()} to {values.max()}'))
+                return None
+    except (OSError, ValueError, Image.DecompressionBombError):
+        pass  # the loader may read what Pillow does not
+    try:
+        results: Any = loader({**info, 'seg_map_path': path, 'seg_fields': []})
+        return results['gt_seg_map']
+    except Exception as error:  # whatever a loading step of one's own may raise
+        case = f'{path} ({type(loader).__name__}: {error or repr(error)})'
+        sample.problems.append(('label files cannot be read', case))
+        return None
 
 
 def _read(path: str, what: str, sample: Sample) -> Image.Image | None:

@@ -271,8 +271,10 @@ def check_data(config: Config, *loaders: str) -> None:
     """Check the paths of these dataloaders before anything is built, on every machine of the job.
 
     Raises:
-        DataError: See :func:`mmsigma.datasets.check.check_paths`.
+        DataError: See :func:`mmsigma.datasets.check.check_paths`, and
+            :func:`mmsigma.datasets.agreement.disagreements`.
     """
+    from mmsigma.datasets.agreement import check_agreement
     from mmsigma.datasets.check import check_paths
     from mmsigma.engine.distributed.connect import agree
 
@@ -281,6 +283,7 @@ def check_data(config: Config, *loaders: str) -> None:
             loader = config.get(name)
             if loader:
                 check_paths(loader.get('dataset') or {}, name, config.get('default_scope'))
+                check_agreement(config, name)
 
     agree(check)
 

@@ -1,11 +1,14 @@
-"""What is wrong with a dataset is said before training starts."""
+"""What is wrong with the files of a dataset is said before training starts."""
 
 import numpy as np
 import pytest
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmseg.datasets import BaseSegDataset
+from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmsigma.datasets.check import check_labels, check_paths
+from mmsigma.datasets.check import check_paths
+from mmsigma.datasets.label_check import check_labels
 from mmsigma.errors import DataError
 from tests.fixtures import write_camvid
 
@@ -175,3 +178,162 @@ def test_label_files(root, content, words):
 
 def test_datasets_without_label_images_pass():
     assert check_labels([1, 2], heads(3), samples=1) == 0
+
+
+# --- Classes that no file has ---------------------------------------------------------------
+
+LOAD = [dict(type='mmseg.LoadAnnotations')]
+
+
+def absent(root, samples=9, allowed=(), steps=LOAD):
+    """Warnings; what is refused is raised."""
+    said = []
+    data = dataset(root, pipeline=steps)
+    check_labels(data, heads(3), samples, allowed, said.append)
+    return said
+
+
+def test_masks_of_0_and_255(root):
+    for i in range(3):
+        save(root, i, [0, 0, 0, 255])
+    with pytest.raises(DataError) as caught:
+        absent(root)
+    for word in (
+        'no pixel of 2 of 3 classes (road, car) in 3 of 3 label files',
+        'labels are 0, 255; 25.0% of the pixels are ignored, which is what 255 means',
+        'convert masks of 0 and 255 to 0 and 1',
+        "absent=['road', 'car']",
+    ):
+        assert word in str(caught.value), word
+    check_labels(dataset(root), heads(3), 9)  # what is not trained on may lack classes
+
+
+def test_a_class_that_a_sample_lacks_is_a_warning(root):
+    save(root, 0, [0, 1])
+    save(root, 2, [0, 1])
+    (text,) = absent(root, samples=2)
+    assert '1 of 3 classes (car) in 2 of 3 label files' in text
+    assert absent(root, samples=3) == []  # 001.png has it
+
+
+def test_absent_by_name(root):
+    for i in range(3):
+        save(root, i, [0, 1])
+    with pytest.raises(DataError, match=r'\(car\)'):
+        absent(root, allowed=['road'])
+    assert absent(root, allowed=['car']) == []
+    with pytest.raises(DataError, match=r'has cars, which is no class .* It has sky, road, car'):
+        absent(root, allowed=['car', 'cars'])
+
+
+def test_datasets_in_a_wrapper_are_counted_together(root):
+    """Each is read, and a class may be in any of them."""
+    parts = []
+    for labels in ([0, 1], [2]):
+        other = root.parent / f'other{labels[0]}/camvid'
+        write_camvid(other.parent, dict(train=3))
+        for i in range(3):
+            save(other, i, labels)
+        parts.append(dataset(other, pipeline=LOAD))
+    both = ConcatDataset(parts)
+    assert check_labels(both, heads(3), 9, ()) == 6
+    with pytest.raises(DataError, match=r'\(sky, road\)'):
+        check_labels(RepeatDataset(parts[1], times=2), heads(3), 9, ())
+    save(other, 1, [9])
+    with pytest.raises(DataError, match=r'other2.*labels \[9\]'):
+        check_labels(both, heads(3), 9, ())
+
+
+class Binarize:
+    """A user's own step."""
+
+    def __call__(self, results):
+        return results
+
+
+def test_own_steps_may_change_labels(root):
+    """What they make of the files is not known, so that nothing is refused for it."""
+    for i in range(3):
+        save(root, i, [0, 255])
+    (text,) = absent(root, steps=[*LOAD, Binarize()])
+    assert 'The pipeline has Binarize, which may change this' in text
+
+
+# --- The loading step -----------------------------------------------------------------------
+
+
+class Halves(LoadAnnotations):
+    """A user's own loader: files hold twice the label."""
+
+    def _load_seg_map(self, results):
+        super()._load_seg_map(results)
+        results['gt_seg_map'] = results['gt_seg_map'] // 2
+
+
+def test_labels_are_those_of_the_loader(root):
+    for i in range(3):
+        save(root, i, [0, 2, 4])
+    assert absent(root, steps=[Halves()]) == []
+    with pytest.raises(DataError, match=r'labels \[4\]'):
+        absent(root)
+
+
+@pytest.mark.parametrize(('values', 'wrong'), [([0, 1, 2, 3, 255], None), ([0, 4], 3)])
+def test_reduce_zero_label_of_the_loader(root, values, wrong):
+    for i in range(3):
+        save(root, i, values)
+    data = dataset(root, reduce_zero_label=True, pipeline=LOAD)
+    if wrong is None:
+        assert check_labels(data, heads(3), 9, ()) == 3
+    else:
+        with pytest.raises(DataError, match=rf'labels \[{wrong}\]'):
+            check_labels(data, heads(3), 9)
+
+
+def test_colours(root):
+    path = root / 'ann_dir/train/000.png'
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(path)
+    for steps in ([], LOAD):
+        with pytest.raises(DataError, match=r'colours.*one channel .*0 to 2.*shape \(60, 80, 3\)'):
+            absent(root, steps=steps)
+
+
+def test_16_bits(root):
+    """mmseg's loader takes the lower 8 bits: 256 would be class 0."""
+    path = root / 'ann_dir/train/000.png'
+    Image.fromarray(np.full((60, 80), 256, np.uint16)).save(path)
+    with pytest.raises(DataError, match=r'8 bits do not hold.*has 256 to 256'):
+        absent(root)
+    Image.fromarray(np.full((60, 80), 2, np.uint16)).save(path)
+    assert absent(root) == []
+
+
+# --- Files that are not taken ---------------------------------------------------------------
+
+
+def test_images_that_are_left_out(root):
+    images = root / 'img_dir/train'
+    Image.new('RGB', (80, 60)).save(images / '003.png')
+    (images / '002.jpg').rename(images / '002.JPG')
+    (images / 'notes.txt').write_text('')
+    left, alone = absent(root)
+    for word in (f'2 of 4 images in {images}', "img_suffix='.jpg'", '002.JPG, 003.png'):
+        assert word in left, word
+    assert '1 label files have no image' in alone and '002.png' in alone
+    # A list says what to take.
+    (root / 'train.txt').write_text('000\n')
+    data = dataset(root, ann_file='train.txt')
+    check_labels(data, heads(3), 9, (), warn=pytest.fail)
+
+
+def test_labels_beside_their_images_are_not_left_out(root):
+    for path in (root / 'ann_dir/train').iterdir():
+        path.rename(root / 'img_dir/train' / path.name)
+    prefix = dict(img_path='img_dir/train', seg_map_path='img_dir/train')
+    check_labels(dataset(root, data_prefix=prefix), heads(3), 9, (), warn=pytest.fail)
+
+
+def test_a_folder_without_labels(root):
+    data = dataset(root, data_prefix=dict(img_path='img_dir/train'), pipeline=LOAD)
+    with pytest.raises(DataError, match=r'no label file, and LoadAnnotations .*seg_map_path'):
+        check_labels(data, heads(3), 9)

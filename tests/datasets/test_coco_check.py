@@ -6,7 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from mmsigma.datasets.check import check_paths, wrong_heads
+from mmsigma.datasets.agreement import wrong_heads
+from mmsigma.datasets.check import check_paths
 from mmsigma.errors import DataError
 from tests.coco import CAT, DOG, META, write_coco
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmsigma.datasets.check import head_sizes
+from mmsigma.datasets.agreement import head_sizes
 from tests.coco import write_coco
 from tests.fixtures import ROOT
 
@@ -53,7 +53,9 @@ def test_whole_data(place, capsys, tmp_path):
     assert '6.7% of the pixels are ignored' in out
     assert 'no pixels of 9 classes: sky, building, pole, sidewalk' in out
     line = next(line for line in out.splitlines() if line.startswith('road '))
-    assert line.split() == ['road', *['50.000%'] * 3]
+    # The first image to train on has one pixel of each other class.
+    assert line.split() == ['road', '49.983%', '50.000%', '50.000%']
+    assert 'Nothing is wrong.' in out
     assert '6 images' in out.splitlines()[-3]
     with Image.open(sheet) as image:
         assert image.size == (1280, 780)
@@ -101,6 +103,72 @@ def test_everything_wrong_is_listed_at_once(place, capsys, tree, tmp_path):
     assert f'{err.count(chr(10) + "- ")} things are wrong' in err
     assert 'train: 6 images' in out
     assert (tmp_path / 'sheet.png').exists()
+
+
+def relabel(folder, change):
+    for path in folder.glob('*.png'):
+        labels = np.asarray(Image.open(path)).copy()
+        Image.fromarray(change(labels)).save(path)
+
+
+def test_masks_of_0_and_255(place, capsys, tree):
+    """mmseg ignores 255: each pixel that is left is of one class, and nothing could be learned."""
+    relabel(tree / 'ann_dir/train', lambda labels: np.where(labels == 3, 255, 0).astype(np.uint8))
+    status, out, err = check(place, capsys, CAMVID)
+    assert status == 1
+    for words in (
+        'no pixel of 10 of 11 classes (building',
+        'in 6 of 6 label files. Their labels are 0, 255; ',
+        'of the pixels are ignored, which is what 255 means',
+        'convert masks of 0 and 255 to 0 and 1',
+        "LabelCheckHook', absent=['building'",
+    ):
+        assert words in err, words
+    # Only what was read is known.
+    status, out, _ = check(place, capsys, CAMVID, '--samples', 4)
+    assert status == 0
+    assert 'in 4 of 6 label files' in out.partition('1 things to look at:')[2]
+
+
+def test_classes_may_be_absent_by_name(place, capsys, tree):
+    first = tree / 'ann_dir/train/000.png'
+    first.write_bytes((tree / 'ann_dir/train/002.png').read_bytes())
+    config = tree.parent / 'absent.py'
+    text = (
+        f"_base_ = ['{CAMVID}']\ncustom_hooks = [dict(type='mmsigma.LabelCheckHook', absent={{}})]"
+    )
+    names = ['sky', 'building', 'pole', 'sidewalk', 'tree', 'sign', 'fence', 'car', 'pedestrian']
+    config.write_text(text.format(names))
+    status, _, err = check(place, capsys, config)
+    assert status == 0, err
+    config.write_text(text.format(['Sky', *names[1:]]))
+    status, _, err = check(place, capsys, config)
+    assert status == 1
+    assert 'has Sky, which is no class of the dataset. It has sky' in err
+    assert 'no pixel of 1 of 11 classes (sky)' in err
+
+
+def test_images_that_the_suffix_leaves_out(place, capsys, tree):
+    images = tree / 'img_dir/train'
+    for old, new in (('004.jpg', '004.JPG'), ('005.jpg', '005.png')):
+        (images / old).rename(images / new)
+    status, out, err = check(place, capsys, CAMVID)
+    assert status == 1
+    assert f'train: 2 of 6 images in {images} are left out' in out
+    assert "do not end in img_suffix='.jpg': 004.JPG, 005.png" in out
+    assert 'train: 2 label files have no image' in err
+
+
+def test_labels_that_mean_something_else_are_listed(place, capsys):
+    options = ['--cfg-options', 'train_dataloader.dataset.ignore_index=254']
+    options.append('test_evaluator.ignore_index=0')
+    status, _, err = check(place, capsys, CAMVID, *options)
+    assert status == 1
+    for words in (
+        'decode_head.ignore_index is 255; train_dataloader.dataset.ignore_index is 254',
+        'decode_head.ignore_index is 255; test_evaluator.ignore_index is 0',
+    ):
+        assert words in err, words
 
 
 def test_images_that_are_trained_on_too(place, capsys):

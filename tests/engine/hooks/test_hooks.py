@@ -126,8 +126,8 @@ def checked(monkeypatch):
     """A runner, and the splits that are checked in it."""
     seen = []
 
-    def check_labels(dataset, model, samples):
-        seen.append((dataset, model, samples))
+    def check_labels(dataset, model, samples, absent):
+        seen.append((dataset, model, samples, absent))
         return 1
 
     monkeypatch.setattr('mmsigma.engine.hooks.label_check.check_labels', check_labels)
@@ -142,10 +142,11 @@ def checked(monkeypatch):
 def test_labels_of_all_splits_that_the_run_reads(checked, final):
     runner, seen = checked
     runner.hooks = [FinalTestHook()] if final else []
-    hook = LabelCheckHook(samples=5)
+    hook = LabelCheckHook(samples=5, absent=['car'])
     hook.before_train(runner)
     splits = [runner.train_loop, runner.val_loop] + [runner.test_loop] * final
-    assert seen == [(split, HEADS, 5) for split in splits]
+    absent = [['car'], None, None]  # a class may well be absent from what is not trained on
+    assert seen == [(split, HEADS, 5, a) for split, a in zip(splits, absent, strict=False)]
     hook.before_test(runner)  # the final test: all is known by then
     assert len(seen) == len(splits)
 
@@ -160,7 +161,7 @@ def test_no_validation_and_no_model(checked):
     runner, seen = checked
     runner.val_loop, runner.cfg = None, {}
     LabelCheckHook().before_train(runner)
-    assert seen == [(runner.train_loop, {}, LabelCheckHook().samples)]
+    assert seen == [(runner.train_loop, {}, LabelCheckHook().samples, ())]
 
 
 def test_label_errors_are_raised(checked, monkeypatch):
@@ -172,6 +173,17 @@ def test_label_errors_are_raised(checked, monkeypatch):
     monkeypatch.setattr('mmsigma.engine.hooks.label_check.check_labels', fail)
     with pytest.raises(DataError):
         LabelCheckHook().before_train(runner)
+
+
+def test_what_the_config_says_of_labels_is_checked_too(checked):
+    """Of every split that is read, and before any label file."""
+    runner, seen = checked
+    metric = dict(type='IoUMetric', ignore_index=0)
+    runner.cfg['val_dataloader'] = dict(dataset=dict(data_root='', ignore_index=255))
+    runner.cfg['val_evaluator'] = metric
+    with pytest.raises(DataError, match=r'val_evaluator.ignore_index is 0; val_dataloader'):
+        LabelCheckHook().before_train(runner)
+    assert len(seen) == 1
 
 
 # --- CheckpointGuardHook --------------------------------------------------------------------
