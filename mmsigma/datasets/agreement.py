@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 
 from mmsigma.datasets.check import dataset_configs
-from mmsigma.datasets.coco_check import some
+from mmsigma.datasets.coco_rules import some
 from mmsigma.datasets.settings import parameters, registered, setting
 from mmsigma.errors import DataError
 

@@ -11,7 +11,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from mmsigma.datasets.agreement import disagreements, ignored_label, wrong_heads
 from mmsigma.datasets.check import REMOTE, check_paths, dataset_configs
-from mmsigma.datasets.coco_check import some
+from mmsigma.datasets.coco_rules import some
 from mmsigma.datasets.label_check import TrainedLabels, check_allowed, own_steps
 from mmsigma.datasets.left_out import labels_without_image, left_out_images
 from mmsigma.datasets.sample_check import Sample, evenly, examine, label_loader
@@ -146,7 +146,9 @@ def _inspect(part: Part, config: Any, samples: int | None, workers: int) -> None
         total = files + len(infos) - len(read)
         own, pixels = own_steps(steps, scope), Counter(part.counts)
         part.labels = TrainedLabels(part.classes, pixels, files, total, {ignore}, own)
-    ignored = part.counts.pop(ignore, 0) if part.unit == 'pixels' else 0
+    ignored = 0
+    if part.unit == 'pixels' and ignore is not None:
+        ignored = part.counts.pop(ignore, 0)
     if part.classes and part.counts:
         share = ignored / (ignored + part.counts.total())
         if part.unit == 'pixels':

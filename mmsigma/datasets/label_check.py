@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.registry import TRANSFORMS
 
 from mmsigma.datasets.agreement import ignored_label, wrong_heads
-from mmsigma.datasets.coco_check import some
+from mmsigma.datasets.coco_rules import some
 from mmsigma.datasets.left_out import labels_without_image, left_out_images
 from mmsigma.datasets.sample_check import Sample, evenly, examine_map, label_loader
 from mmsigma.datasets.settings import registered

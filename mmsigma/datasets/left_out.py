@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsigma.datasets.check import REMOTE
-from mmsigma.datasets.coco_check import some
+from mmsigma.datasets.coco_rules import some
 
 _IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
