@@ -80,6 +80,9 @@ def write(place, name, **changes):
     """A tiny twin of a leaf as a file of its own; dotted names of settings in ``changes``."""
     config = tiny(name, place.root / 'data' / name.split('/')[0])
     config.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
+    for hook in config.custom_hooks:
+        if hook.type == 'mmsigma.LabelCheckHook':
+            hook.samples = 1  # of four files, which have a few of the classes: no error then
     path = place.root / f'{len(list(place.root.glob("*.py")))}.py'
     with pytest.MonkeyPatch.context() as patch:  # formatting would take longer than training
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))

@@ -351,7 +351,7 @@ def test_boxes_without_area_crowds_and_empty_images(head, tmp_path):
             'train_dataloader.dataset.metainfo.classes="[cat,dgo]"',
             ['dgo', 'no category'],
         ),
-        ('dino', 'train_dataloader.dataset.metainfo.classes="[cat,dog]"', ['80', 'has 2']),
+        ('dino', 'train_dataloader.dataset.metainfo.classes="[cat,dog]"', ['cat is 0', 'order']),
         ('mask2former', 'train_dataloader.dataset.data_prefix.img=val2017', ['6 of 6 images']),
     ],
 )

@@ -23,7 +23,7 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 STORED = (*DTYPES, int8.NAME)
 MODES = ('eval', 'train')
 # Arguments that change no map, or that the name or the fingerprint says.
-_FREE = ('model_name', 'weights', 'mode', 'dtype')
+_FREE = ('model_name', 'weights', 'mode', 'dtype', 'window', 'global_blocks')
 
 
 def fingerprint(model: nn.Module | Mapping[str, Tensor]) -> str:
@@ -72,6 +72,7 @@ class Trunk(nn.Module, ABC):
     compiles = True  # whether graphs of blocks hold for every size of image
     provides: frozenset[str] = frozenset({DIVIDED, CALLED})
     model: Any  # upstream's own class; each family knows which
+    upstream_arguments: Mapping[str, Any] | None = None
 
     def __init__(self, model: nn.Module, name: str, loaded: bool, mode: str, dtype: str) -> None:
         super().__init__()
@@ -116,6 +117,9 @@ class Trunk(nn.Module, ABC):
         """
         given = {**self.built_with}
         inside = given.pop('model_args', None) or {}
+        if self.upstream_arguments is not None:  # what a family made of both
+            given.pop('arch', None)
+            inside = self.upstream_arguments
         given |= {f'model_args.{name}': value for name, value in inside.items()}
         found = {
             name: getattr(self, name, None) if value is None else value

@@ -93,6 +93,7 @@ class MMPretrainTrunk(Trunk):
         model = create(self.upstream, arguments, **fixed)
         load(model, state, weights, self.left_out, *self.converts(model))
         super().__init__(model, label(model, arguments), state is not None, mode, dtype)
+        self.upstream_arguments = arguments
         self.patch = model.patch_embed.projection.stride[0]
 
     def converts(self, model: Any) -> list[Convert]:

@@ -33,6 +33,7 @@ Command = Callable[[argparse.Namespace, Row], Iterator[str]]
 
 CLOCKS = {'wall': timer, 'cpu': time.process_time}  # PyTorch's waits for what a GPU computes
 MIB, GIB, TERA = 2**20, 2**30, 1e12
+MCL_CURRENT, MCL_ONFAULT = 1, 4
 M_MMAP_THRESHOLD = -3  # of malloc.h
 _aten = torch.ops.aten
 # PyTorch's own table lacks the form of attention that CPUs have.
@@ -181,6 +182,8 @@ def _growth(build: Callable[[], Step], steps: int) -> int:
         # glibc keeps freed memory or gives it back as chance has it, so that equal steps differed
         # by 300 MiB. From now on each tensor above 64 KiB has pages of its own.
         libc.mallopt(M_MMAP_THRESHOLD, 2**16)
+    if hasattr(libc, 'mlockall'):  # or the machine may take back what is not in use, meanwhile
+        libc.mlockall(MCL_CURRENT | MCL_ONFAULT)
     # The peak of before may be above what is in memory now, and would hide what the steps take.
     Path('/proc/self/clear_refs').write_text('5', encoding='utf-8')
     before = _resident('VmRSS')
