@@ -271,7 +271,7 @@ def test_images_smaller_than_the_crop(task, place):
 
 
 # Areas and boxes, x, y, width and height, of an image of 80x60 pixels.
-FLAT = [(0, [5, 5, 9, 9]), (9, [5, 5, 0, 9]), (9, [5, 5, -4, 9]), (9, [5, 5, 9, 0.5])]
+FLAT = [(0, [5, 5, 9, 9]), (9, [5, 5, 0, 9]), (9, [5, 5, 0, 0]), (9, [5, 5, 9, 0.5])]
 
 
 def spoil(root):
